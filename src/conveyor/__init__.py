@@ -1,0 +1,23 @@
+"""Conveyor: a distributed task queue for Python."""
+
+from conveyor.app import Conveyor
+from conveyor.core.errors import TaskCancelled, TaskFailed
+from conveyor.core.retry import Backoff, Fail, Retry
+from conveyor.core.signals import Reject, Snooze
+from conveyor.middleware.base import Middleware
+from conveyor.context import CurrentTask, current_task
+
+__all__ = [
+    "Backoff",
+    "Conveyor",
+    "CurrentTask",
+    "Fail",
+    "Middleware",
+    "Reject",
+    "Retry",
+    "Snooze",
+    "TaskCancelled",
+    "TaskFailed",
+    "current_task",
+]
+__version__ = "0.1.0"

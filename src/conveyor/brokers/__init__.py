@@ -1,0 +1,1 @@
+"""Stores of tasks, all behind the one seam in `conveyor.brokers.base`."""

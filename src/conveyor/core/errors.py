@@ -1,0 +1,173 @@
+"""Everything Conveyor raises. The public door is `conveyor.errors`.
+
+ConveyorError
+├── InvalidOption (ValueError)      an option makes no sense
+│   └── InvalidURL                  the broker URL cannot be used
+├── InvalidArguments (TypeError)    the call does not fit the task's signature
+├── NotSerialisable (TypeError)     an argument or result has no MessagePack form
+├── PayloadTooLarge (ValueError)    arguments or result above the size limit
+├── UnknownTask (LookupError)       no task definition has this name
+├── TaskNotFound (LookupError)      no task has this id
+├── IdempotencyConflict             same key, other arguments
+├── BrokerError
+│   ├── BrokerUnavailable           nothing was sent
+│   ├── BrokerFull                  the store has no room; nothing was stored
+│   ├── EnqueueUnknown              sent, reply lost three times: may or may not be stored
+│   ├── SchemaMismatch              the store's schema is missing, older or newer
+│   └── DurabilityUnmet             the server does not keep what the URL asks for
+├── TaskError
+│   ├── TaskFailed                  dead-lettered; carries the remote traceback
+│   └── TaskCancelled               someone cancelled it
+├── ResultExpired                   it succeeded, but its result is past its TTL
+├── StaleExecution                  a newer lease exists; this write was refused
+└── NotInTask (RuntimeError)        current_task() outside of a task
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ConveyorError(Exception):
+    """Base of every error Conveyor raises."""
+
+
+class InvalidOption(ConveyorError, ValueError):
+    """An option makes no sense; the message names it and what would."""
+
+
+class InvalidURL(InvalidOption):
+    """The broker URL cannot be used; the message says which part (never its password)."""
+
+
+class InvalidArguments(ConveyorError, TypeError):
+    """The arguments of an enqueue do not fit the task's signature. Nothing was enqueued."""
+
+
+class NotSerialisable(ConveyorError, TypeError):
+    """A value has no MessagePack form; the message says where it sits and its type."""
+
+
+class PayloadTooLarge(ConveyorError, ValueError):
+    """Arguments or a result are above the size limit (bytes). Nothing was stored."""
+
+
+class UnknownTask(ConveyorError, LookupError):
+    """No task definition has this name; the message offers the nearest ones."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        if not near and names:
+            hint = f"; known here: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        super().__init__(f"no task is named {name!r}{hint}")
+        self.name = name
+
+
+class TaskNotFound(ConveyorError, LookupError):
+    """No task has this id: it never existed, or retention has pruned it."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"no task has the id {task_id!r}: mistyped, or pruned by retention")
+        self.task_id = task_id
+
+
+class IdempotencyConflict(ConveyorError):
+    """The key is taken by a task with other arguments. Nothing was enqueued."""
+
+    def __init__(self, key: str, task_id: str) -> None:
+        super().__init__(
+            f"key {key!r} already belongs to task {task_id} with other arguments; "
+            "use another key, or the same arguments to get that task"
+        )
+        self.key = key
+        self.task_id = task_id
+
+
+class BrokerError(ConveyorError):
+    """The store could not do what was asked."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The store cannot be reached; nothing was sent, so it is safe to try again."""
+
+
+class BrokerFull(BrokerError):
+    """The store has no room left; nothing was stored."""
+
+
+class EnqueueUnknown(BrokerError):
+    """Sent, but every reply was lost: the tasks may or may not be stored. Enqueueing again with
+    the same ids (`error.ids`) cannot duplicate them.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self.ids = tuple(ids)
+        shown = ", ".join(self.ids[:3]) + (" …" if len(self.ids) > 3 else "")
+        super().__init__(
+            f"{len(self.ids)} task(s) were sent but no reply came in three tries: they may or may "
+            f"not be stored ({shown}); look them up by id before enqueueing again"
+        )
+
+
+class SchemaMismatch(BrokerError):
+    """The store's schema is missing, older or newer than this version of Conveyor needs."""
+
+
+class DurabilityUnmet(BrokerError):
+    """The server does not keep writes as the URL's `durability` asks; nothing was started."""
+
+
+class TaskError(ConveyorError):
+    """A task did not succeed. Raised by `handle.result()`."""
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class TaskFailed(TaskError):
+    """The task is a dead letter: it failed for good, timed out, was rejected or kept crashing.
+
+    `error_type` and `error_message` say what the last execution ended in, `remote_traceback` is
+    its traceback as text (empty when there was none).
+    """
+
+    def __init__(
+        self, task_id: str, error_type: str, error_message: str, remote_traceback: str = ""
+    ) -> None:
+        text = f"task {task_id} failed: {error_type}: {error_message}"
+        if remote_traceback:
+            text += f"\n\nremote traceback:\n{remote_traceback}"
+        super().__init__(text, task_id)
+        self.error_type = error_type
+        self.error_message = error_message
+        self.remote_traceback = remote_traceback
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled, so there is no result."""
+
+    def __init__(self, task_id: str, reason: str = "") -> None:
+        super().__init__(f"task {task_id} was cancelled{f': {reason}' if reason else ''}", task_id)
+
+
+class ResultExpired(ConveyorError):
+    """The task succeeded, but its result is past its time to live."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"task {task_id} succeeded, but its result has expired (result_ttl)")
+        self.task_id = task_id
+
+
+class StaleExecution(ConveyorError):
+    """A newer lease of the task exists; this execution's write was refused and changed nothing."""
+
+
+class NotInTask(ConveyorError, RuntimeError):
+    """`current_task()` was called outside of a running task."""

@@ -1,0 +1,127 @@
+"""Fixtures of the whole suite: real servers, fresh stores, and the watch for what tests leak."""
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import LeakWatch, _no_leaked_tasks
+from tests.servers import PostgresServer, ServerMissing, ValkeyServer
+
+__all__ = ["_no_leaked_tasks"]
+
+STORES = ("sqlite", "postgres", "redis")
+# A test that asks for one of these fixtures gets the store's marker by itself.
+_STORE_OF_FIXTURE = {
+    "sqlite_url": "sqlite",
+    "postgres": "postgres",
+    "postgres_url": "postgres",
+    "valkey": "redis",
+    "redis_url": "redis",
+}
+_MISSING = "MISSING SERVER: "
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for store in STORES:
+        config.addinivalue_line("markers", f"{store}: needs this store (-m 'not {store}')")
+    config.pluginmanager.register(LeakWatch(), "conveyor-leaks")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in getattr(item, "fixturenames", ()):
+            if name in _STORE_OF_FIXTURE:
+                item.add_marker(_STORE_OF_FIXTURE[name])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    with skip_without_server():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with skip_without_server():
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what was not tested: a skip is easily overlooked."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = [str(report.longrepr[-1]) for report in reports if report.longrepr]
+    missing = [reason.partition(_MISSING)[2] for reason in reasons if _MISSING in reason]
+    if missing:
+        terminalreporter.section("NOT TESTED: servers are missing", red=True, bold=True)
+        for reason in sorted(set(missing)):
+            terminalreporter.line(f"{missing.count(reason)} tests skipped. {reason}")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio (`anyio_mode = "auto"`: no marker needed)."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """The Valkey server of this test process, shared: a test that stops it starts its own."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: ValkeyServer) -> Iterator[str]:
+    """A namespace of its own on the shared Valkey server, emptied after the test."""
+    yield f"{valkey.url}?namespace=t{secrets.token_hex(4)}"
+    with valkey.client() as client:
+        client.flushall()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process, shared: a test that stops it starts its own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> str:
+    """The database that `postgres_url` clones; a folder that needs tables overrides this."""
+    return "template0"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A database of its own, cloned from `postgres_template`, dropped after the test."""
+    url = postgres.create_database(template=postgres_template)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A database file of its own, not yet there."""
+    return f"sqlite:///{(tmp_path / 'conveyor.db').as_posix()}"
+
+
+@pytest.fixture(params=[pytest.param(s, id=s, marks=getattr(pytest.mark, s)) for s in STORES])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A fresh store of each kind in turn: the test runs once on every one."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@contextmanager
+def skip_without_server() -> Iterator[None]:
+    """Skip the test when its server is missing; with CI=true, fail."""
+    try:
+        yield
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{_MISSING}{missing} (With CI=true this fails.)", pytrace=False)
+        pytest.skip(f"{_MISSING}{missing}")
