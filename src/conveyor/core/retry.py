@@ -131,11 +131,11 @@ def _seconds(asked: Any, now: float) -> float | None:
         return _bounded((asked if asked.tzinfo else asked.replace(tzinfo=UTC)).timestamp() - now)
     try:
         return _bounded(float(asked))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     try:
         return _bounded(parsedate_to_datetime(str(asked)).timestamp() - now)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -1,0 +1,1 @@
+"""Conveyor beside its peers: the same work, the same servers, the same ruler."""

@@ -1,0 +1,1 @@
+"""The main job: index the Python standard library, one task per source file."""

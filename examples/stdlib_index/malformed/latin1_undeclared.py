@@ -1,0 +1,2 @@
+café = "latin-1 without a declaration"
+NAME = "été"

@@ -1,0 +1,142 @@
+"""Giving tasks out: promotion of what is due, the claim, adoption of parked tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from conveyor.brokers.base import Step, StepReply
+from conveyor.brokers.sqlite.rows import (
+    LEVEL,
+    MICROS,
+    QUEUED,
+    RUNNING,
+    decode_story,
+    decode_task,
+    unpack_id,
+)
+from conveyor.brokers.sqlite.settle import settle
+from conveyor.brokers.sqlite.statements import SQL
+from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.task import UNTOUCHED, Lease
+
+PROMOTED_PER_QUEUE = 1_000
+
+
+def step(tx: Transaction, beat: Step) -> StepReply:
+    """Settle, promote, lease."""
+    refused = settle(tx, beat.settlements)
+    worker = tx.one("find_worker", (beat.worker,))
+    if worker is None:
+        return StepReply(refused=refused)
+    number, until, swept = worker
+    cancels = _untold_cancels(tx, number)
+    if beat.want <= 0 or swept or until <= tx.now:
+        return StepReply(refused=refused, cancels=cancels)
+    queues = open_queues(tx, beat.queues)
+    leases: list[Lease] = []
+    for queue, name in queues:
+        promote(tx, queue, name)
+        wanted = beat.want - len(leases)
+        if wanted > 0:
+            leases += _claim(tx, queue, name, wanted, number, beat.worker)
+    next_due = None
+    if len(leases) < beat.want:
+        next_due = _next_due(tx, queues)
+    return StepReply(leases, refused, cancels, next_due)
+
+
+def open_queues(tx: Transaction, names: Sequence[str]) -> list[tuple[int, str]]:
+    """Return number and name of those queues that exist and are not paused, in order."""
+    paused = {row[0] for row in tx.all("paused")}
+    known = tx.names.known_queues(names)
+    return [(number, name) for number, name in known if number not in paused]
+
+
+def promote(tx: Transaction, queue: int, name: str, limit: int = PROMOTED_PER_QUEUE) -> int:
+    """Move what is due from scheduled to queued, the earliest first; return how many."""
+    first = tx.one("first_due", (queue,))
+    if first is None or first[0] > tx.now:
+        return 0
+    rows = tx.all("take_due", (queue, tx.now, limit))
+    order = tx.numbers(len(rows))
+    ready, places = [], []
+    for number, (at, _, seq, priority, task_id, execution) in enumerate(rows, order):
+        # It has been available since it was due, however late somebody looked.
+        rank = at - priority * LEVEL
+        ready.append((queue, rank, number, seq, priority))
+        places.append((rank, number, seq))
+        tx.changed(QUEUED, execution, queue, task_id)
+    tx.executemany(SQL["insert_ready"], ready)
+    tx.executemany(SQL["place_task"], places)
+    tx.run("delete_due_through", (queue, rows[-1][0], rows[-1][1]))
+    tx.wake.add(name)
+    return len(rows)
+
+
+def _untold_cancels(tx: Transaction, worker: int) -> list[str]:
+    rows = tx.all("untold_cancels", (worker,))
+    if rows:
+        tx.run("told_cancels", (worker,))
+    return [unpack_id(row[0]) for row in rows]
+
+
+def _next_due(tx: Transaction, queues: Sequence[tuple[int, str]]) -> float | None:
+    firsts = [tx.one("first_due", (queue,)) for queue, _ in queues]
+    times = [first[0] for first in firsts if first is not None]
+    return max(0, min(times) - tx.now) / MICROS if times else None
+
+
+def _claim(
+    tx: Transaction, queue: int, name: str, want: int, worker: int, token: str
+) -> list[Lease]:
+    rows = tx.all("claim", (queue, want))
+    if not rows:
+        return []
+    tx.run("delete_ready_through", (queue, rows[-1][0], rows[-1][1]))
+    if len(rows) == want and tx.one("any_ready", (queue,)) is not None:
+        # There is more than this worker takes: whoever else is idle should come too.
+        tx.wake.add(name)
+    else:
+        tx.wake.discard(name)
+    return lease_rows(tx, [row[2:] for row in rows], [queue] * len(rows), worker, token)
+
+
+def lease_rows(
+    tx: Transaction, rows: Sequence[tuple[Any, ...]], queues: Sequence[int], worker: int, token: str
+) -> list[Lease]:
+    """Make leases of rows of (seq, id, execution, story, body)."""
+    now = tx.now
+    at = now / MICROS
+    tx.executemany(
+        SQL["insert_lease"],
+        [(task_id, seq, execution, worker, now) for seq, task_id, execution, _, _ in rows],
+    )
+    leases = []
+    changed = tx.changed
+    for (_, task_id, execution, story, body), queue in zip(rows, queues, strict=True):
+        changed(RUNNING, execution, queue, task_id)
+        counters = UNTOUCHED if story is None else decode_story(story).counters
+        leases.append(Lease(decode_task(body), execution, counters, False, token, at))
+    return leases
+
+
+def adopt(
+    tx: Transaction, worker: str, names: Sequence[str], queues: Sequence[str], want: int
+) -> list[Lease]:
+    """Lease parked tasks whose names the worker knows."""
+    found = tx.one("find_worker", (worker,))
+    if found is None or found[2] or found[1] <= tx.now:
+        return []
+    allowed = [queue for queue, _ in open_queues(tx, queues)]
+    known = tx.names.known_names(names)
+    statement = SQL["parked"].format(queues=_marks(allowed), names=_marks(known))
+    rows = tx.execute(statement, (*allowed, *known, want)).fetchall()
+    if not rows:
+        return []
+    tx.executemany(SQL["delete_parked"], [(row[0],) for row in rows])
+    return lease_rows(tx, [row[:5] for row in rows], [row[5] for row in rows], found[0], worker)
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,115 @@
+"""Connections to the file, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from conveyor.brokers.sqlite.options import Location
+from conveyor.core.errors import BrokerError, BrokerFull, BrokerUnavailable
+
+OLDEST = (3, 35, 0)
+CHECKPOINT_PAGES = 4_000
+"""Pages in the write-ahead log before it is copied into the database: 16 MB."""
+_CACHE_KIB = 32_768
+
+
+def connect(where: Location, *, reader: bool = False) -> sqlite3.Connection:
+    """Open the database, making the file when there is none. Raises `BrokerError`."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise BrokerError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, but Conveyor needs 3.35 or newer"
+        )
+    _check_folder(where)
+    try:
+        connection = sqlite3.connect(
+            where.path or ":memory:",
+            timeout=where.busy_timeout if reader else 0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+    except sqlite3.Error as exc:
+        raise explain(exc, where) from exc
+    try:
+        _prepare(connection, where, reader)
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, sqlite3.Error):
+            raise explain(exc, where) from exc
+        raise
+    return connection
+
+
+def _check_folder(where: Location) -> None:
+    if where.path is None:
+        return
+    path = Path(where.path)
+    if path.is_dir():
+        raise BrokerUnavailable(f"the SQLite database {where.path!r} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise BrokerUnavailable(
+            f"the folder {str(path.parent)!r} of the SQLite database {path.name!r} does not exist: "
+            "make it first"
+        )
+
+
+def _prepare(connection: sqlite3.Connection, where: Location, reader: bool) -> None:
+    run = connection.execute
+    run(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    # Statement journals and savepoints never touch the disk.
+    run("PRAGMA temp_store = MEMORY")
+    if reader:
+        run("PRAGMA query_only = ON")
+        return
+    # Debian compiles it in; it would write every freed page full of zeros.
+    run("PRAGMA secure_delete = OFF")
+    if where.path is None:
+        return
+    run(f"PRAGMA synchronous = {where.synchronous}")
+    run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    _use_wal(connection, where)
+
+
+def _use_wal(connection: sqlite3.Connection, where: Location) -> None:
+    # The switch itself needs the file alone for a moment: wait for whoever has it.
+    connection.execute(f"PRAGMA busy_timeout = {int(where.busy_timeout * 1000)}")
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    if mode != "wal":
+        raise BrokerUnavailable(
+            f"the SQLite database {where.path!r} cannot keep a write-ahead log (journal mode stays "
+            f"{mode!r}): is it on a network file system?"
+        )
+
+
+def code_of(exc: sqlite3.Error) -> int:
+    """Return the primary result code, 0 when SQLite did not say."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    """Whether another connection was in the way."""
+    return code_of(exc) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def explain(exc: sqlite3.Error, where: Location) -> BrokerError:
+    """Return the error to raise for one of SQLite: one sentence that says what to do."""
+    name = f"the SQLite database {where.path or ':memory:'!r}"
+    code = code_of(exc)
+    if code == sqlite3.SQLITE_FULL:
+        return BrokerFull(f"{name} has no room left on its disk; nothing was stored")
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return BrokerUnavailable(
+            f"{name} was locked by another process for more than {where.busy_timeout:g} s: "
+            "something holds a write transaction open"
+        )
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}:
+        return BrokerUnavailable(f"{name} cannot be written: check the rights of file and folder")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return BrokerUnavailable(f"{name} cannot be opened: check the rights of file and folder")
+    if code == sqlite3.SQLITE_NOTADB:
+        return BrokerUnavailable(f"{name} is not an SQLite database: name another file")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return BrokerUnavailable(f"{name} is damaged ({exc}): restore it from a backup")
+    return BrokerUnavailable(f"{name} failed: {exc}")

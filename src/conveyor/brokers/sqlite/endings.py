@@ -1,0 +1,151 @@
+"""What people do to tasks: cancel, requeue, discard; and pause queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from conveyor.brokers.sqlite.rows import (
+    CANCELLED,
+    FAILED,
+    LEVEL,
+    QUEUED,
+    STATES,
+    Record,
+    decode_record,
+    decode_story,
+    decode_task,
+    encode,
+    pack_id,
+)
+from conveyor.brokers.sqlite.settle import finish
+from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.task import Pause, State
+
+
+class _Whereabouts(NamedTuple):
+    """A row of the statement `whereabouts`."""
+
+    seq: int
+    queue: int
+    rank: int
+    ord: int
+    execution: int
+    story: bytes | None
+    body: bytes
+    finished: int | None
+    """Final state, None while the task lives."""
+    worker: int | None
+    due: int | None
+    parked: int | None
+
+
+def _find(tx: Transaction, task_id: str) -> tuple[_Whereabouts, bytes] | None:
+    packed = pack_id(task_id)
+    row = None if packed is None else tx.one("whereabouts", (packed,))
+    return None if row is None or packed is None else (_Whereabouts(*row), packed)
+
+
+def cancel(tx: Transaction, ids: Sequence[str], by: str, reason: str) -> dict[str, State]:
+    """Cancel waiting tasks, flag running ones; return the states of those that exist."""
+    why = _sentence(by, reason)
+    states = {}
+    for task_id in ids:
+        found = _find(tx, task_id)
+        if found is not None:
+            states[task_id] = _cancel(tx, *found, why)
+    return states
+
+
+def _sentence(by: str, reason: str) -> str:
+    return "cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+
+
+def _cancel(tx: Transaction, task: _Whereabouts, task_id: bytes, why: str) -> State:
+    if task.finished is not None:
+        return STATES[task.finished]
+    if task.worker is not None:
+        tx.run("flag_cancel", (why, task_id))
+        tx.wake_workers.add(tx.one("token_of_worker", (task.worker,))[0])
+        return State.RUNNING
+    _take_out(tx, task)
+    record = Record(None, decode_story(task.story).counters, None, why)
+    finish(tx, task.seq, CANCELLED, task.execution, record)
+    tx.changed(CANCELLED, task.execution, task.queue, task_id)
+    return State.CANCELLED
+
+
+def _take_out(tx: Transaction, task: _Whereabouts) -> None:
+    if task.parked is not None:
+        tx.run("delete_parked", (task.seq,))
+        return
+    table = "ready" if task.due is None else "due"
+    tx.run(f"delete_{table}", (task.queue, task.rank, task.ord))
+
+
+def requeue(tx: Transaction, ids: Sequence[str]) -> list[str]:
+    """Give dead letters another life, and make scheduled tasks due."""
+    revived = []
+    for task_id in ids:
+        found = _find(tx, task_id)
+        if found is not None and _requeue(tx, *found):
+            revived.append(task_id)
+    return revived
+
+
+def _requeue(tx: Transaction, task: _Whereabouts, task_id: bytes) -> bool:
+    if task.due is not None:
+        _take_out(tx, task)
+        story, execution = task.story, task.execution
+    elif task.finished in {FAILED, CANCELLED}:
+        story, execution = None, _bury(tx, task)
+    else:
+        return False
+    body = decode_task(task.body)
+    rank, order = tx.now - body.priority * LEVEL, tx.numbers(1)
+    tx.run("insert_ready", (task.queue, rank, order, task.seq, body.priority))
+    tx.run("settle_task", (rank, order, execution, story, task.seq))
+    if body.key is not None:
+        name = tx.names.name(body.name)
+        tx.run("revive_key", (task.queue, name, body.key, task.seq, body.digest))
+    tx.changed(QUEUED, execution, task.queue, task_id)
+    tx.wake.add(body.queue)
+    return True
+
+
+def _bury(tx: Transaction, task: _Whereabouts) -> int:
+    """Turn the finished record into history; return the number of the last execution."""
+    _, number, packed = tx.one("finished", (task.seq,))
+    last = decode_record(packed).execution
+    if last is not None:
+        tx.run("insert_execution", (task.seq, last.number, encode(last)))
+    tx.run("delete_finished", (task.seq,))
+    return int(number)
+
+
+def discard(tx: Transaction, ids: Sequence[str]) -> list[str]:
+    """Delete dead letters; return the ids deleted."""
+    deleted = []
+    for task_id in ids:
+        found = _find(tx, task_id)
+        if found is not None and found[0].finished in {FAILED, CANCELLED}:
+            erase(tx, [found[0].seq])
+            deleted.append(task_id)
+    return deleted
+
+
+def erase(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Delete finished tasks and all that belongs to them."""
+    rows: list[Any] = [(seq,) for seq in seqs]
+    for table in ("finished", "executions", "key_of", "task"):
+        tx.run_many(f"delete_{table}", rows)
+
+
+def pause(tx: Transaction, queue: str, pause: Pause | None) -> None:
+    """Pause a queue, or resume it and ring for everyone."""
+    known = dict((name, number) for number, name in tx.names.known_queues([queue]))
+    if pause is None and queue not in known:
+        return
+    note = None if pause is None else encode(pause)
+    tx.run("set_pause", (note, tx.names.queue(queue)))
+    tx.wake_all |= pause is None

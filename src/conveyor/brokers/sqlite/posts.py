@@ -1,0 +1,175 @@
+"""The bells of all processes on one database: a private folder of Unix sockets and marks.
+
+`<worker>.sock` is the bell of a worker. `<worker>.idle` is its mark: a symbolic link whose text is
+the list of its queues, because making, reading and taking one is a single system call each, and
+of many who take it only one succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_EVERY_QUEUE = "*"
+_LONGEST_MARK = 1_000
+
+
+class Posts:
+    """Rings and is rung by the processes that use the same database file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bells: dict[str, socket.socket] = {}
+        self._sender = _datagram_socket()
+
+    @classmethod
+    def of(cls, path: str) -> Posts | None:
+        """Return the posts of a database, or None where this machine has no such sockets."""
+        if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
+            return None
+        name = hashlib.sha256(os.fsencode(Path(path).resolve())).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}" / name
+        try:
+            _make_private(folder.parent)
+            _make_private(folder)
+        except OSError:
+            return None
+        return cls(folder)
+
+    # -- being rung
+
+    def open(self, worker: str, heard: Callable[[], None]) -> None:
+        """Hang up the bell of a worker; `heard` is called on the loop."""
+        bell = _datagram_socket()
+        path = self._path(worker, "sock")
+        try:
+            for _ in range(3):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                # The folder vanishes when the last one leaves, perhaps just now.
+                with suppress(FileNotFoundError):
+                    bell.bind(path)
+                    break
+                _make_private(self._folder)
+        except OSError:
+            # Without a bell there is still the worker's own poll.
+            bell.close()
+            return
+        self._bells[worker] = bell
+        asyncio.get_running_loop().add_reader(bell, self._hear, bell, heard)
+
+    @staticmethod
+    def _hear(bell: socket.socket, heard: Callable[[], None]) -> None:
+        with suppress(OSError):
+            while True:
+                bell.recv(16)
+        heard()
+
+    def shut(self, worker: str) -> None:
+        """Take the bell of a worker down."""
+        bell = self._bells.pop(worker, None)
+        if bell is None:
+            return
+        asyncio.get_running_loop().remove_reader(bell)
+        bell.close()
+        self._remove(f"{_file_name(worker)}.sock")
+
+    def close(self) -> None:
+        """Take everything down."""
+        for worker in list(self._bells):
+            self.shut(worker)
+        self._sender.close()
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    def mark(self, worker: str, queues: Sequence[str]) -> None:
+        """Say that the worker is idle and which queues it serves."""
+        text = ",".join(queues)
+        with suppress(OSError):
+            os.symlink(
+                text if len(text) <= _LONGEST_MARK else _EVERY_QUEUE, self._path(worker, "idle")
+            )
+
+    def unmark(self, worker: str) -> None:
+        """Say that it is not idle any more."""
+        self._remove(f"{_file_name(worker)}.idle")
+
+    # -- ringing, from any thread
+
+    def wake_one(self, queue: str) -> None:
+        """Ring for one idle worker that serves `queue`, if there is any."""
+        for entry in self._entries(".idle"):
+            if self._serves(entry, queue) and self._remove(entry) and self._ring(entry[:-5]):
+                return
+
+    def wake_worker(self, worker: str) -> None:
+        """Ring for this worker."""
+        self._ring(_file_name(worker))
+
+    def wake_all(self) -> None:
+        """Ring for everyone."""
+        for entry in self._entries(".sock"):
+            self._ring(entry[:-5])
+
+    def _entries(self, suffix: str) -> list[str]:
+        try:
+            return [entry for entry in os.listdir(self._folder) if entry.endswith(suffix)]
+        except OSError:
+            return []
+
+    def _serves(self, entry: str, queue: str) -> bool:
+        try:
+            text = os.readlink(f"{self._folder}/{entry}")
+        except OSError:
+            return False
+        return text == _EVERY_QUEUE or queue in text.split(",")
+
+    def _remove(self, entry: str) -> bool:
+        try:
+            os.unlink(f"{self._folder}/{entry}")
+        except OSError:
+            return False
+        return True
+
+    def _ring(self, name: str) -> bool:
+        try:
+            self._sender.sendto(b"!", f"{self._folder}/{name}.sock")
+        except BlockingIOError:
+            # Its socket is full of rings that it has not heard yet: one more says nothing new.
+            return True
+        except ConnectionRefusedError:
+            # Its process died without taking the bell down.
+            self._remove(f"{name}.sock")
+            return False
+        except OSError:
+            return False
+        return True
+
+    def _path(self, worker: str, suffix: str) -> str:
+        return f"{self._folder}/{_file_name(worker)}.{suffix}"
+
+
+def _file_name(worker: str) -> str:
+    return hashlib.sha256(worker.encode()).hexdigest()[:16]
+
+
+def _datagram_socket() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder for this user alone. Raises `OSError` when somebody else has it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not a private folder of this user")

@@ -1,0 +1,144 @@
+"""What a verb gets to write with: the connection, the time, order numbers, and its event."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from conveyor.brokers.sqlite.rows import encode
+from conveyor.brokers.sqlite.statements import SQL
+
+PER_EVENT = 1 << 20
+"""Order numbers that belong to one event row: more than any verb needs."""
+
+
+class NeedsCare(Exception):
+    """The fast way met a task that needs the slow one: undo what was done and do it again."""
+
+
+class Names:
+    """Numbers of queue and task names. They never change, so they are remembered."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._queues: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """What was inserted since the last commit may be gone."""
+        self._queues.clear()
+        self._names.clear()
+
+    def queue(self, name: str) -> int:
+        """Return the number of a queue, making it when it is new."""
+        number = self._queues.get(name)
+        if number is None:
+            number = self._number(name, "queue")
+            self._queues[name] = number
+        return number
+
+    def known_queues(self, names: Iterable[str]) -> list[tuple[int, str]]:
+        """Return number and name of those queues that ever got a task, in the order given."""
+        found = []
+        for name in names:
+            number = self._queues.get(name)
+            if number is None:
+                number = self._find(name, "queue")
+                if number is None:
+                    continue
+                self._queues[name] = number
+            found.append((number, name))
+        return found
+
+    def known_names(self, names: Iterable[str]) -> list[int]:
+        """Return the numbers of those names that any task ever had."""
+        numbers = (self._names.get(name) or self._find(name, "name") for name in names)
+        return [number for number in numbers if number is not None]
+
+    def name(self, name: str) -> int:
+        """Return the number of a definition's name, making it when it is new."""
+        number = self._names.get(name)
+        if number is None:
+            number = self._number(name, "name")
+            self._names[name] = number
+        return number
+
+    def _number(self, name: str, kind: str) -> int:
+        number = self._find(name, kind)
+        if number is not None:
+            return number
+        return self._connection.execute(SQL[f"insert_{kind}"], (name,)).lastrowid or 0
+
+    def _find(self, name: str, kind: str) -> int | None:
+        row = self._connection.execute(SQL[f"find_{kind}"], (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+
+class Transaction:
+    """One verb's share of a write transaction.
+
+    `careful` tells a verb that its fast way was undone. `wake` and `wake_workers` collect whom to
+    ring for after the commit.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, names: Names, now: int, event: int, *, careful: bool
+    ) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.names = names
+        self.now = now
+        self.careful = careful
+        self.wake: set[str] = set()
+        self.wake_workers: set[str] = set()
+        self.wake_all = False
+        self._event = event
+        self._ordered = 0
+        self._changes: dict[tuple[int, int, int], list[bytes]] = {}
+
+    def numbers(self, count: int) -> int:
+        """Return the first of `count` consecutive order numbers, greater than all before."""
+        first = self._event * PER_EVENT + self._ordered
+        self._ordered += count
+        return first
+
+    def changed(self, state: int, execution: int, queue: int, task_id: bytes) -> None:
+        """Note a change of state for the event."""
+        self.change_of(state, execution, queue).append(task_id)
+
+    def change_of(self, state: int, execution: int, queue: int) -> list[bytes]:
+        """Return the list of ids with this change, to be added to."""
+        return self._changes.setdefault((state, execution, queue), [])
+
+    @property
+    def has_event(self) -> bool:
+        """Whether any state was changed."""
+        return bool(self._changes)
+
+    def write_event(self) -> None:
+        """Write the event of this verb, if there was any change."""
+        if not self._changes:
+            return
+        changes = [(*key, b"".join(ids)) for key, ids in self._changes.items()]
+        count = sum(map(len, self._changes.values()))
+        self.execute(SQL["insert_event"], (self._event, self.now, count, encode(changes)))
+
+    def one(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run the named statement and return its first row, or None."""
+        return self.connection.execute(SQL[statement], parameters).fetchone()
+
+    def all(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Run the named statement and return all rows."""
+        return self.connection.execute(SQL[statement], parameters).fetchall()
+
+    def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Run the named statement and return how many rows it changed."""
+        return self.connection.execute(SQL[statement], parameters).rowcount
+
+    def run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run the named statement once for each row and return how many rows it changed."""
+        if not rows:
+            return 0
+        return self.connection.executemany(SQL[statement], rows).rowcount

@@ -1,0 +1,90 @@
+"""`conveyor enqueue`: a task from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, cast
+
+import typer
+
+from conveyor.cli.connection import Url
+from conveyor.cli.failures import explained, parse_json
+from conveyor.cli.output import as_json
+from conveyor.cli.running import Target
+
+
+def enqueue(
+    target: Target,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task definition.")],
+    args: Annotated[str, typer.Option("--args", help="Positional arguments, a JSON array.")] = "[]",
+    kwargs: Annotated[
+        str, typer.Option("--kwargs", help="Keyword arguments, a JSON object.")
+    ] = "{}",
+    url: Url = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Another queue.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", help="0–9 (9 first), low, normal, high, critical.")
+    ] = None,
+    delay: Annotated[float | None, typer.Option("--delay", help="Seconds from now.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="When, ISO 8601 with a zone: 2027-01-31T09:00:00Z.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Idempotency key.")] = None,
+    max_attempts: Annotated[int | None, typer.Option("--max-attempts")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds.")] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", help="Wait so many seconds and print the result.")
+    ] = None,
+) -> None:
+    """Enqueue TASK of MODULE:APP and print its id."""
+    from conveyor.loading import load
+    from conveyor.worker.registry import known_names
+
+    with explained():
+        app, module = load(target)
+        if url:
+            app.url = url
+        names = known_names(app.definitions, module)
+        definition = names.get(task) or names.get(f"{module}.{task}") or app.definition(task)
+        call = definition.with_options(
+            queue=queue,
+            priority=_priority(priority),
+            delay=delay,
+            at=None if at is None else _instant(at),
+            key=key,
+            max_attempts=max_attempts,
+            timeout=timeout,
+        ).bind(
+            *cast("list[Any]", parse_json(args, "--args", list)),
+            **cast("dict[str, Any]", parse_json(kwargs, "--kwargs", dict)),
+        )
+        asyncio.run(_enqueue(app, call, wait))
+
+
+async def _enqueue(app: Any, call: Any, wait: float | None) -> None:
+    async with app:
+        handle = await app.dispatch(call)
+        typer.echo(handle.id)
+        if wait is not None:
+            try:
+                as_json(await handle.result(wait))
+            except TimeoutError as exc:
+                typer.echo(f"error: {exc}", err=True)
+                raise typer.Exit(1) from None
+
+
+def _priority(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _instant(text: str) -> Any:
+    from datetime import datetime
+
+    from conveyor.core.errors import InvalidOption
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidOption(
+            f"--at {text!r} is not a time: ISO 8601 with a zone, e.g. 2027-01-31T09:00:00Z"
+        ) from None

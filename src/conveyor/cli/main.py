@@ -1,0 +1,65 @@
+"""`conveyor`: the root of the command line. Commands import what they need when they run, so that
+`--help` stays quick; other packages add theirs by the entry-point group `conveyor.commands`."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from conveyor.cli import dead, enqueue, operations, queues, running, tasks
+
+app = typer.Typer(
+    name="conveyor",
+    help="Conveyor: a distributed task queue.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"conveyor {version('conveyor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Conveyor: a distributed task queue."""
+
+
+app.command("up")(running.up)
+app.command("worker")(running.worker)
+app.command("keeper")(running.keeper)
+app.command("enqueue")(enqueue.enqueue)
+app.command("workers")(queues.workers)
+app.command("migrate")(operations.migrate)
+app.command("doctor")(operations.doctor)
+app.command("bench")(operations.bench)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(queues.app, name="queues")
+app.add_typer(dead.app, name="dead")
+
+
+def add_commands(root_app: typer.Typer) -> None:
+    """Add what other packages offer: each entry point is a Typer app or a function."""
+    for point in entry_points(group="conveyor.commands"):
+        extra = point.load()
+        if isinstance(extra, typer.Typer):
+            root_app.add_typer(extra, name=point.name)
+        else:
+            root_app.command(point.name)(extra)
+
+
+def main() -> None:
+    """Run the command line."""
+    add_commands(app)
+    app()

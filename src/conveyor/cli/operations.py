@@ -1,0 +1,62 @@
+"""`migrate`, `doctor` and `bench`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from conveyor.cli.connection import Json, Url, url_or_default, with_broker
+from conveyor.cli.failures import BROKEN, explained
+from conveyor.cli.output import as_json
+
+
+def migrate(url: Url = None) -> None:
+    """Bring the store's schema to this version; safe beside running workers."""
+    with explained():
+        lines = migrate_url(url_or_default(url))
+    for line in lines or ["the schema is current, nothing to do"]:
+        typer.echo(line)
+
+
+def migrate_url(url: str) -> list[str]:
+    """Migrate the store of a URL; one line per change made."""
+    from conveyor.brokers.url import connect
+
+    async def run() -> list[str]:
+        broker = connect(url)
+        try:
+            return await broker.migrate()
+        finally:
+            await broker.close()
+
+    return asyncio.run(run())
+
+
+def doctor(url: Url = None, as_json_: Json = False) -> None:
+    """Check the queue's invariants; exit code 1 when one is broken."""
+    found = with_broker(url, lambda broker: broker.inspector.check())
+    if as_json_:
+        as_json(found)
+    elif not found:
+        typer.echo("all invariants hold")
+    for violation in () if as_json_ else found:
+        ids = f" ({', '.join(violation.ids[:5])}{' …' if len(violation.ids) > 5 else ''})"
+        typer.echo(f"{violation.invariant}: {violation.message}{ids if violation.ids else ''}")
+    if found:
+        raise typer.Exit(BROKEN)
+
+
+def bench(
+    count: Annotated[int, typer.Option("--count", min=100, max=1_000_000)] = 10_000,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="A store to measure on; default: a SQLite file made for it."),
+    ] = None,
+) -> None:
+    """Measure this machine: enqueue and run no-op tasks; prints JSON."""
+    from conveyor.cli.measure import measure
+
+    with explained():
+        as_json(measure(count, url))

@@ -1,0 +1,100 @@
+"""`conveyor queues` and `conveyor workers`."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from typing import Annotated
+
+import typer
+
+from conveyor.cli.connection import Json, Url, with_broker
+from conveyor.cli.failures import explained
+from conveyor.cli.output import as_json, moment, size, span, table
+from conveyor.core.options import queue_name
+from conveyor.core.task import Pause
+
+app = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="QUEUE")]
+
+
+@app.command("list")
+def list_queues(url: Url = None, as_json_: Json = False) -> None:
+    """List queues with what waits in them."""
+    found = with_broker(url, lambda broker: broker.inspector.queues())
+    if as_json_:
+        as_json(found)
+        return
+    table(
+        ("queue", "queued", "scheduled", "running", "parked", "oldest waits", "paused"),
+        (
+            (
+                info.name,
+                info.queued,
+                info.scheduled,
+                info.running,
+                info.parked,
+                span(info.oldest_wait),
+                f"{info.pause.reason or 'yes'} (by {info.pause.by})" if info.pause else "",
+            )
+            for info in found
+        ),
+        empty="no queue has had a task yet",
+    )
+
+
+@app.command("pause")
+def pause(
+    queue: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Shown to everyone.")] = "",
+    by: Annotated[str | None, typer.Option("--by", help="Default: your login name.")] = None,
+    url: Url = None,
+) -> None:
+    """Stop giving out tasks of QUEUE; enqueueing goes on."""
+    with explained():
+        queue_name(queue)
+    note = Pause(reason=reason, by=by or _login(), at=time.time())
+    with_broker(url, lambda broker: broker.pause(queue, note))
+    typer.echo(f"{queue} is paused")
+
+
+@app.command("resume")
+def resume(queue: Name, url: Url = None) -> None:
+    """Give out tasks of QUEUE again."""
+    with explained():
+        queue_name(queue)
+    with_broker(url, lambda broker: broker.pause(queue, None))
+    typer.echo(f"{queue} is running")
+
+
+def workers(url: Url = None, as_json_: Json = False) -> None:
+    """List workers with a live lease."""
+    found = with_broker(url, lambda broker: broker.inspector.workers())
+    if as_json_:
+        as_json(found)
+        return
+    table(
+        ("id", "host", "pid", "queues", "running", "stuck", "stale", "memory", "since (UTC)"),
+        (
+            (
+                info.id,
+                info.host,
+                info.pid,
+                ", ".join(info.queues) or "all",
+                f"{info.running}/{info.concurrency}",
+                info.stuck,
+                info.stale,
+                size(info.rss),
+                moment(info.started_at),
+            )
+            for info in found
+        ),
+        empty="no worker is live",
+    )
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

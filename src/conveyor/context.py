@@ -1,0 +1,124 @@
+"""What a running task can ask about itself: `current_task()`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from conveyor.core.errors import NotInTask
+from conveyor.core.task import Progress
+from conveyor.logbuffer import LogBuffer
+
+if TYPE_CHECKING:
+    from conveyor.core.task import Lease
+
+_current: ContextVar[CurrentTask | None] = ContextVar("conveyor_current_task", default=None)
+
+
+class CurrentTask:
+    """The task that is running here, under one lease."""
+
+    __slots__ = ("_on_note", "cancelled", "deadline_at", "lease", "log_lines", "note", "state")
+
+    def __init__(
+        self,
+        lease: Lease,
+        state: Mapping[str, Any],
+        deadline_at: float | None,
+        on_note: Callable[[CurrentTask], None],
+    ) -> None:
+        self.lease = lease
+        self.state = state
+        """What the app's lifespan yielded: connections, models, clients shared by all tasks."""
+        self.deadline_at = deadline_at
+        self.cancelled = False
+        """Whether it should stop: cancelled, timed out, shutting down or fenced. Async functions
+        and processes are stopped anyway; functions in threads can look here."""
+        self.note: Progress | None = None
+        self.log_lines: LogBuffer | None = None
+        self._on_note = on_note
+
+    @property
+    def id(self) -> str:
+        """The task's id (UUIDv7)."""
+        return self.lease.task.id
+
+    @property
+    def name(self) -> str:
+        """The task definition's name."""
+        return self.lease.task.name
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self.lease.task.queue
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1: one more than the attempts spent."""
+        return self.lease.attempt
+
+    @property
+    def fencing_token(self) -> int:
+        """The execution number: grows with every lease of this task. Hand it to stores that can
+        refuse a smaller one."""
+        return self.lease.execution
+
+    @property
+    def idempotency_key(self) -> str:
+        """A string that stays the same over all attempts: hand it to services that deduplicate."""
+        return self.lease.task.id
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Small strings that travel with the task."""
+        return self.lease.task.headers
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the timeout stops this execution (aware, UTC), or None."""
+        if self.deadline_at is None:
+            return None
+        return datetime.fromtimestamp(self.deadline_at, UTC)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger whose lines are kept with this execution, from level INFO."""
+        return logging.getLogger(f"conveyor.task.{self.name}")
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far it is. Cheap: stored at most twice a second, the newest wins."""
+        self.note = Progress(done, total, message)
+        self._on_note(self)
+
+    def keep_lines(self, lines: tuple[str, ...]) -> None:
+        """Replace the captured log lines by those its own process captured."""
+        self.log_lines = LogBuffer(lines)
+
+    def noted(self) -> None:
+        """Tell the engine that there is something new to store."""
+        self._on_note(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.id}, attempt {self.attempt}>"
+
+
+def current_task() -> CurrentTask:
+    """Return the task that is running here. Raises `NotInTask` outside of one."""
+    task = _current.get()
+    if task is None:
+        raise NotInTask("current_task() was called outside of a running task")
+    return task
+
+
+def running_task() -> CurrentTask | None:
+    """Return the task that is running here, or None."""
+    return _current.get()
+
+
+def activate(task: CurrentTask) -> None:
+    """Make `task` the current one in this context."""
+    _current.set(task)

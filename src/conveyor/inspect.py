@@ -1,0 +1,33 @@
+"""The public door to looking at a queue: what `await app.inspector()` answers with."""
+
+from conveyor.brokers.base import (
+    Event,
+    Filter,
+    Inspector,
+    QueueInfo,
+    Violation,
+    WorkerInfo,
+)
+from conveyor.core.task import (
+    ErrorInfo,
+    Execution,
+    Pause,
+    Progress,
+    State,
+    TaskInfo,
+)
+
+__all__ = [
+    "ErrorInfo",
+    "Event",
+    "Execution",
+    "Filter",
+    "Inspector",
+    "Pause",
+    "Progress",
+    "QueueInfo",
+    "State",
+    "TaskInfo",
+    "Violation",
+    "WorkerInfo",
+]

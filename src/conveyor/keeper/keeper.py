@@ -1,0 +1,119 @@
+"""The keeper: one loop, and of many keepers only the leader acts.
+
+Leadership saves work, nothing more: were there two leaders, fencing keeps every decision single.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from conveyor.brokers.base import LEASE_SECONDS
+from conveyor.core.errors import BrokerError
+from conveyor.keeper.pauses import Pauses
+from conveyor.keeper.rescuer import rescue
+from conveyor.keeper.watch import ClockWatch
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
+    from conveyor.core.clock import Clock
+
+log = logging.getLogger("conveyor.keeper")
+ROLE = "keeper"
+EVERY = 2.0
+"""Seconds between rounds: a lost task waits for its lease to end, and at most this."""
+LEADERSHIP = 10.0
+_CHUNK, _CALLS = 1_000, 50
+
+
+class Keeper:
+    """Promotes, prunes and rescues while it leads. `holder` names it among all keepers; `lease`
+    (seconds) is the workers' lease, `every` the pause between rounds.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        clock: Clock,
+        dice: Callable[[], float],
+        holder: str,
+        *,
+        lease: float = LEASE_SECONDS,
+        every: float = EVERY,
+    ) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._dice = dice
+        self._holder = holder
+        self._lease = lease
+        self._every = every
+        self._watch = ClockWatch()
+        self._trust_from = float("-inf")
+        self.leading = False
+
+    async def run(self) -> None:
+        """Keep house until cancelled, through every outage of the broker; then resign."""
+        pauses = Pauses(self._dice)
+        try:
+            while True:
+                try:
+                    await self.round()
+                except BrokerError as exc:
+                    self._watch.failed(self._clock.monotonic())
+                    log.debug("no round: %s", exc)
+                    await asyncio.sleep(pauses.next())
+                else:
+                    pauses.reset()
+                    await asyncio.sleep(self._every)
+        finally:
+            await self._resign()
+
+    async def round(self) -> bool:
+        """Do one round if this keeper leads; returns whether it does. Raises `BrokerError`."""
+        leading = await self._lead()
+        if not leading:
+            return False
+        await self._tidy()
+        if self._clock.monotonic() >= self._trust_from:
+            await rescue(self._broker, self._clock, self._dice, self._holder)
+        return True
+
+    async def _tidy(self) -> None:
+        """Tidy until nothing is left, or for as many calls as one round may take: what a busy
+        broker finishes must not come in faster than it is pruned.
+        """
+        for _ in range(_CALLS):
+            tidied = await self._broker.tidy(_CHUNK)
+            if tidied.promoted or tidied.pruned:
+                log.debug("promoted %d, pruned %d", tidied.promoted, tidied.pruned)
+            if max(tidied.promoted, tidied.pruned) < _CHUNK:
+                return
+
+    async def _lead(self) -> bool:
+        asked_at = self._clock.monotonic()
+        broker_time = await self._broker.lead(ROLE, self._holder, LEADERSHIP)
+        if broker_time is None:
+            self._watch.followed()
+            self.leading = False
+            return False
+        if not self.leading:
+            self.leading = True
+            log.debug("leading as %s", self._holder)
+        now = self._clock.monotonic()
+        why = self._watch.disturbed(broker_time, (asked_at + now) / 2)
+        if why is not None:
+            log.warning("%s: every lease gets %g s more", why, self._lease)
+            await self._broker.grace(self._lease)
+            # A lease that a jump has put into the past stays there until its worker renews it.
+            self._trust_from = now + self._lease
+        return True
+
+    async def _resign(self) -> None:
+        if not self.leading:
+            return
+        with suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._broker.lead(ROLE, self._holder, 0)

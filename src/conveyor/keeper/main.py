@@ -1,0 +1,50 @@
+"""`conveyor keeper`: a process that does nothing but keep house."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from conveyor.brokers.url import connect
+from conveyor.core.errors import ConveyorError
+from conveyor.keeper.keeper import Keeper
+from conveyor.keeper.process import log_to_stderr, signals_to
+from conveyor.system import SystemClock, dice, new_id
+
+log = logging.getLogger("conveyor.keeper")
+
+
+def run(url: str) -> int:
+    """Keep house for the broker at `url` until SIGTERM or SIGINT. Returns the exit code: 0 after a
+    signal, 2 when the broker cannot be used at all.
+    """
+    log_to_stderr("INFO")
+    return asyncio.run(_run(url))
+
+
+async def _run(url: str) -> int:
+    stopped = asyncio.Event()
+    try:
+        broker = connect(url)
+        with signals_to(lambda _: stopped.set()):
+            try:
+                await broker.open()
+                log.info("keeping house for %s", broker.url)
+                await _keep_until(stopped, Keeper(broker, SystemClock(), dice, new_id()))
+            finally:
+                await broker.close()
+    except ConveyorError as exc:
+        log.error("%s", exc)
+        return 2
+    return 0
+
+
+async def _keep_until(stopped: asyncio.Event, keeper: Keeper) -> None:
+    keeping = asyncio.create_task(keeper.run(), name="conveyor-keeper")
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait([keeping, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for task in (keeping, stopping):
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping

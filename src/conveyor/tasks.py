@@ -1,0 +1,228 @@
+"""Task definitions: functions that can be enqueued, typed end to end.
+
+`TaskDefinition[P, T]` keeps the function's parameters (`P`) and result (`T`), so that wrong
+arguments to `enqueue` fail the type checker, and `await handle.result()` is a `T`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+import msgspec
+
+from conveyor.core.codec import decoder
+from conveyor.core.errors import InvalidOption
+from conveyor.core.options import (
+    Options,
+    idempotency_key,
+    instant,
+    priority_level,
+    queue_name,
+    seconds,
+)
+from conveyor.core.retry import Retry
+from conveyor.core.signature import Signature
+
+if TYPE_CHECKING:
+    from conveyor.core.task import State, TaskInfo
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C")
+T_co = TypeVar("T_co", covariant=True)
+
+Executor = Literal["auto", "process"]
+
+
+class Handle(Protocol[T_co]):
+    """What `enqueue` returns; see `conveyor.client.TaskHandle`."""
+
+    id: str
+    created: bool
+
+    async def result(self, timeout: float | None = None) -> T_co:
+        """Wait for the result."""
+
+    def result_sync(self, timeout: float | None = None) -> T_co:
+        """Wait for the result from synchronous code."""
+
+    async def status(self) -> State:
+        """Ask for the state."""
+
+    async def cancel(self, reason: str = "") -> State:
+        """Ask the task to stop."""
+
+    async def info(self) -> TaskInfo:
+        """Ask for everything known."""
+
+
+class Dispatcher(Protocol):
+    """The port through which a definition reaches the queue; the app is one."""
+
+    async def dispatch(self, call: BoundTask[T]) -> Handle[T]:
+        """Enqueue one call."""
+
+    def dispatch_sync(self, call: BoundTask[T]) -> Handle[T]:
+        """Enqueue one call from synchronous code."""
+
+
+class BoundTask(Generic[T]):
+    """A call that was not made yet: definition, options and arguments, ready to enqueue."""
+
+    __slots__ = ("args", "definition", "kwargs", "options")
+
+    def __init__(
+        self,
+        definition: TaskDefinition[..., T, Any],
+        options: Options,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.definition = definition
+        self.options = options
+        self.args = args
+        self.kwargs = kwargs
+
+
+class Enqueuer(Generic[P, T]):
+    """A definition with the options of its next enqueue."""
+
+    def __init__(self, definition: TaskDefinition[P, T, Any], options: Options) -> None:
+        self._definition = definition
+        self._options = options
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundTask[T]:
+        """Make a call to enqueue later, e.g. with `app.enqueue_many`.
+
+        Raises `InvalidArguments` when the arguments do not fit the signature.
+        """
+        self._definition.signature.check(args, kwargs)
+        return BoundTask(self._definition, self._options, args, kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
+        """Store a task; when this returns it is durable (as the broker's URL says).
+
+        Raises `InvalidArguments`, `NotSerialisable`, `PayloadTooLarge`, `IdempotencyConflict`,
+        `BrokerUnavailable` or `BrokerFull` (nothing was stored), or `EnqueueUnknown`.
+        """
+        return await self._definition.dispatcher.dispatch(self.bind(*args, **kwargs))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
+        """Do what `enqueue` does, from synchronous code: no event loop needed."""
+        return self._definition.dispatcher.dispatch_sync(self.bind(*args, **kwargs))
+
+    def with_options(
+        self,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        queue: str | None = None,
+        priority: int | str | None = None,
+        key: str | None = None,
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        result_ttl: float | timedelta | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Enqueuer[P, T]:
+        """Return the same definition with other options for the next enqueue.
+
+        `delay` (seconds or timedelta) or `at` (aware datetime) say when it may start; `key` makes
+        the enqueue idempotent: one task per (queue, name, key) until 24 h after its end.
+        `timeout` and `result_ttl` are seconds or timedeltas; `headers` travel with the task.
+        Raises `InvalidOption` when a value makes no sense.
+        """
+        changes = _when(delay, at)
+        if queue is not None:
+            changes["queue"] = queue_name(queue)
+        if priority is not None:
+            changes["priority"] = priority_level(priority)
+        if key is not None:
+            changes["key"] = idempotency_key(key)
+        if max_attempts is not None:
+            changes["max_attempts"] = Retry(max_attempts=max_attempts).max_attempts
+        if timeout is not None:
+            changes["timeout"] = seconds(timeout, "timeout", least=0.001)
+        if result_ttl is not None:
+            changes["result_ttl"] = seconds(result_ttl, "result_ttl")
+        if headers is not None:
+            changes["headers"] = {**self._options.headers, **headers}
+        return Enqueuer(self._definition, msgspec.structs.replace(self._options, **changes))
+
+
+def _when(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:
+    if delay is not None and at is not None:
+        raise InvalidOption("delay= and at= both say when to start: give one of them")
+    if delay is not None:
+        return {"delay": seconds(delay, "delay"), "due_at": None}
+    return {} if at is None else {"due_at": instant(at), "delay": None}
+
+
+class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
+    """A task function with its options. Calling it runs the function itself, here and now."""
+
+    def __init__(
+        self,
+        fn: Callable[P, C],
+        *,
+        name: str,
+        dispatcher: Dispatcher,
+        options: Options,
+        retry: Retry,
+        executor: Executor = "auto",
+        on_uncertain: Literal["stop", "continue"] = "stop",
+    ) -> None:
+        super().__init__(self, options)
+        self.fn = fn
+        self.name = name
+        self.dispatcher = dispatcher
+        self.options = options
+        self.retry = retry
+        self.executor = executor
+        self.on_uncertain = on_uncertain
+        self.signature = Signature(fn, name)
+        self.code_version = _code_version(fn)
+        self.decode_result: Callable[[bytes], T] = decoder(self.signature.returns)
+        self.__name__ = getattr(fn, "__name__", name)
+        self.__qualname__ = getattr(fn, "__qualname__", name)
+        self.__doc__ = fn.__doc__
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run the function directly, without the queue."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+def _code_version(fn: Callable[..., Any]) -> str:
+    """Eight hex digits that change when the function's own code does."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    if code is None:
+        return ""
+    parts = (code.co_code, repr(code.co_names).encode(), repr(_constants(code)).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]
+
+
+def _constants(code: CodeType) -> list[Any]:
+    return [
+        (item.co_code, item.co_names, _constants(item)) if isinstance(item, CodeType) else item
+        for item in code.co_consts
+    ]
+
+
+class TaskDecorator(Protocol):
+    """What `app.task(...)` returns: it turns a function into a definition of the same types."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> TaskDefinition[P, T, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> TaskDefinition[P, T, T]: ...

@@ -1,0 +1,1 @@
+"""Running tasks: the supervisor and its children, the engine, the executors."""

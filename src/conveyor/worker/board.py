@@ -1,0 +1,224 @@
+"""The flight board: what a child process is running, readable after it was killed.
+
+One file mapped into the memory of two processes. The child notes each start and end in a slot
+(under a microsecond, no system call); the supervisor reads the slots when the child is dead, to
+tell started tasks (which may be the cause) from leases that were never touched. The other way, the
+supervisor writes until when the lease is good. Every field is written whole: aligned eight-byte
+stores, and the byte that makes a slot valid goes last.
+
+        header   lease_until · beat · step · running · stuck · stale      8 bytes each
+        slot     execution (8) · id (36) · padding (4) · mark (8) · spare (8)
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import tempfile
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+
+_HEADER = 64
+_SLOT = 64
+_SLOT_WORDS = _SLOT // 8
+_MARK_WORD = 6
+_STARTED, _STARTED_ALONE = 1, 2
+_LEASE, _BEAT, _STEP = 0, 1, 2
+_RUNNING, _STUCK, _STALE = 3, 4, 5
+_ENTRY = struct.Struct("<q36s4xq")
+_SPARE_SLOTS = 32
+NO_SLOT = -1
+"""The slot of a task that found the board full: `ended` ignores it, and after a crash the task
+counts as not started, so a full board never blames anyone."""
+
+Started = tuple[str, int, bool]
+"""A task on the board: its id, its execution number, and whether its process is its own."""
+
+
+def slots_for(concurrency: int) -> int:
+    """Return how many slots never run out: a slot is held by a running task only, and at most
+    `concurrency` run; the rest is for those whose end is being noted.
+    """
+    return concurrency * 2 + _SPARE_SLOTS
+
+
+class Board:
+    """A board on a shared file. `create` makes one (supervisor), `attach` opens it (child)."""
+
+    def __init__(self, path: Path, memory: mmap.mmap, *, owner: bool) -> None:
+        self.path = path
+        self._owner = owner
+        self._memory = memory
+        view = memoryview(memory)
+        self._times = view[:_HEADER].cast("d")
+        self._counts = view[:_HEADER].cast("q")
+        self._words = view[_HEADER:].cast("q")
+        self._view = view
+        self._slots = (len(memory) - _HEADER) // _SLOT
+        self._free = list(range(self._slots - 1, -1, -1))
+
+    @classmethod
+    def create(cls, slots: int) -> Board:
+        """Make an empty board in a new file; `close` removes it."""
+        shared = Path("/dev/shm")  # noqa: S108 - memory, so that a busy disk cannot stall a write
+        folder = shared if shared.is_dir() else None
+        try:
+            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, kept on disk
+                prefix="conveyor-board-", dir=folder, delete=False
+            )
+        except OSError:
+            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - as above
+                prefix="conveyor-board-", delete=False
+            )
+        with file:
+            file.truncate(_HEADER + slots * _SLOT)
+        return cls._map(Path(file.name), owner=True)
+
+    @classmethod
+    def attach(cls, path: Path) -> Board:
+        """Map the board that `create` made."""
+        return cls._map(path, owner=False)
+
+    @classmethod
+    def _map(cls, path: Path, *, owner: bool) -> Board:
+        with path.open("r+b") as file:
+            return cls(path, mmap.mmap(file.fileno(), 0), owner=owner)
+
+    def close(self) -> None:
+        """Unmap it; who created it removes the file too. Safe to call twice."""
+        if self._memory.closed:
+            return
+        for view in (self._times, self._counts, self._words, self._view):
+            view.release()
+        self._memory.close()
+        if self._owner:
+            self.unlink()
+
+    def unlink(self) -> None:
+        """Remove the file's name; the mappings live on. Then no kill can leave it behind."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    # -- the child writes
+
+    def started(self, task_id: str, execution: int, alone: bool = False) -> int:
+        """Note that user code begins; returns the slot to give to `ended`."""
+        if not self._free:
+            return NO_SLOT
+        slot = self._free.pop()
+        mark = _STARTED_ALONE if alone else _STARTED
+        _ENTRY.pack_into(
+            self._memory, _HEADER + slot * _SLOT, execution, task_id.encode("ascii"), mark
+        )
+        return slot
+
+    def ended(self, slot: int) -> None:
+        """Note that the execution in this slot is over."""
+        if slot != NO_SLOT:
+            self._words[slot * _SLOT_WORDS + _MARK_WORD] = 0
+            self._free.append(slot)
+
+    def beat(self, now: float) -> None:
+        """Show that the event loop turns; `now` is monotonic seconds."""
+        self._times[_BEAT] = now
+
+    def stepped(self, now: float) -> None:
+        """Show that the broker answered a step; `now` is monotonic seconds."""
+        self._times[_STEP] = now
+
+    def publish(self, running: int, stuck: int, stale: int) -> None:
+        """Show the counts of running tasks, stuck threads and refused writes."""
+        self._counts[_RUNNING] = running
+        self._counts[_STUCK] = stuck
+        self._counts[_STALE] = stale
+
+    # -- the supervisor writes
+
+    @property
+    def lease_until(self) -> float:
+        """Until when the lease is good, in monotonic seconds."""
+        return self._times[_LEASE]
+
+    @lease_until.setter
+    def lease_until(self, moment: float) -> None:
+        self._times[_LEASE] = moment
+
+    # -- the supervisor reads
+
+    @property
+    def last_beat(self) -> float:
+        """When the loop last turned (monotonic seconds), 0.0 before the first time."""
+        return self._times[_BEAT]
+
+    @property
+    def last_step(self) -> float:
+        """When the broker last answered a step (monotonic seconds), 0.0 before the first."""
+        return self._times[_STEP]
+
+    @property
+    def running(self) -> int:
+        """Published count of running tasks."""
+        return self._counts[_RUNNING]
+
+    @property
+    def stuck(self) -> int:
+        """Published count of threads that a time-out could not stop."""
+        return self._counts[_STUCK]
+
+    @property
+    def stale(self) -> int:
+        """Published count of writes refused because the execution was superseded."""
+        return self._counts[_STALE]
+
+    def running_now(self) -> list[Started]:
+        """Return what was started and has not ended, as of the last store of the child."""
+        found: list[Started] = []
+        for slot in range(self._slots):
+            if self._words[slot * _SLOT_WORDS + _MARK_WORD]:
+                execution, raw, mark = _ENTRY.unpack_from(self._memory, _HEADER + slot * _SLOT)
+                task_id = raw.rstrip(b"\0").decode("ascii")
+                found.append((task_id, execution, mark == _STARTED_ALONE))
+        return found
+
+
+class LocalBoard:
+    """The same board within one process: for tests and for an engine without a supervisor. Its
+    lease never ends unless `lease_until` is set.
+    """
+
+    def __init__(self) -> None:
+        self.lease_until = inf
+        self.last_beat = 0.0
+        self.last_step = 0.0
+        self.running = 0
+        self.stuck = 0
+        self.stale = 0
+        self._started: dict[int, Started] = {}
+        self._next = 0
+
+    def started(self, task_id: str, execution: int, alone: bool = False) -> int:
+        """Note that user code begins; returns the slot to give to `ended`."""
+        self._next += 1
+        self._started[self._next] = (task_id, execution, alone)
+        return self._next
+
+    def ended(self, slot: int) -> None:
+        """Note that the execution in this slot is over."""
+        self._started.pop(slot, None)
+
+    def beat(self, now: float) -> None:
+        """Show that the event loop turns; `now` is monotonic seconds."""
+        self.last_beat = now
+
+    def stepped(self, now: float) -> None:
+        """Show that the broker answered a step; `now` is monotonic seconds."""
+        self.last_step = now
+
+    def publish(self, running: int, stuck: int, stale: int) -> None:
+        """Show the counts of running tasks, stuck threads and refused writes."""
+        self.running, self.stuck, self.stale = running, stuck, stale
+
+    def running_now(self) -> list[Started]:
+        """Return what was started and has not ended."""
+        return list(self._started.values())

@@ -1,0 +1,361 @@
+"""The heart of a worker process: one loop that settles, leases and starts, one step at a time.
+
+        ┌────────── settlements ◀── decide ◀── outcome ◀──────────┐
+        ▼                                                         │
+      step ──▶ leases ──▶ waiting (bounded by Prefetch) ──▶ Executor
+        ▲
+        └── bell (tasks available, cancellation), ended runs, or the one-second poll
+
+Exactly one step is in flight, so its batch sizes itself to the load. The engine never decides what
+becomes of a task (`core.lifecycle` does) and never writes but through the broker's verbs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from conveyor.brokers.base import Step, StepReply
+from conveyor.core.errors import BrokerError
+from conveyor.core.outcome import Cancelled, Outcome, Unroutable
+from conveyor.core.task import Lease
+from conveyor.middleware.base import run_layers
+from conveyor.system import dice as system_dice
+from conveyor.worker import logs
+from conveyor.worker.completer import Completer
+from conveyor.worker.deadlines import Deadlines
+from conveyor.worker.executor import Executor, Run, Stop
+from conveyor.worker.notes import EVERY, Notes
+from conveyor.worker.prefetch import Prefetch
+from conveyor.worker.registry import known_names
+from conveyor.worker.threads import ThreadPool
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+    from conveyor.brokers.base import Broker
+    from conveyor.core.clock import Clock
+    from conveyor.worker.board import Board, LocalBoard
+    from conveyor.worker.processes import ProcessPool
+    from conveyor.worker.settings import WorkerSettings
+
+log = logging.getLogger("conveyor.worker")
+POLL = 1.0
+"""Seconds between steps of an idle worker, whatever the bell says."""
+GATHER = 0.002
+"""Seconds to let settlements gather between steps while a backlog is drained."""
+BUSY_BATCH = 50
+SAFETY = 3.0
+"""Running code is stopped this long before an unrenewed lease ends (contract D8)."""
+HOARD = 1.0
+"""Seconds a leased task may wait for a slot before it goes back."""
+
+
+class Engine:
+    """Runs an app's tasks in this process, on this event loop.
+
+    `token` names the worker's lease, which someone else keeps alive (the supervisor, through
+    `board.lease_until`). `run()` returns when `stop()` has drained it or, in burst mode, when
+    nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        app: Conveyor,
+        broker: Broker,
+        *,
+        settings: WorkerSettings,
+        token: str,
+        board: Board | LocalBoard,
+        clock: Clock,
+        dice: Callable[[], float] = system_dice,
+        module: str = "",
+    ) -> None:
+        self.app = app
+        self.broker = broker
+        self.settings = settings
+        self.token = token
+        self.board = board
+        self.steps = self.leased = 0
+        self.completer = Completer(token, dice)
+        self.names = known_names(app.definitions, module)
+        self._clock = clock
+        self._dice = dice
+        self._waiting: deque[tuple[Lease, float]] = deque()
+        self._running: dict[str, Run] = {}
+        self._prefetch = Prefetch(settings.concurrency)
+        self._notes = Notes(broker)
+        self._queues: list[str] = list(settings.queues)
+        self._queues_at = float("-inf")
+        self._signal = asyncio.Event()
+        self._rung = True
+        self._more = True
+        self._adopt_at = float("-inf")
+        self._draining = False
+        self._aborted = False
+        self._fenced = False
+        self._executor: Executor
+        self._pool: ProcessPool | None = None
+
+    # -- from outside
+
+    def stop(self) -> None:
+        """Drain: lease nothing more, give back what was not started, let the rest end within
+        `shutdown_grace` seconds, then interrupt it."""
+        if self._draining:
+            return
+        self._draining = True
+        self._release_waiting()
+        asyncio.get_running_loop().call_later(
+            self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN
+        )
+        self._signal.set()
+
+    def abort(self) -> None:
+        """Stop everything now, settling nothing more."""
+        self._aborted = self._draining = True
+        self._stop_all(Stop.SHUTDOWN)
+        self._signal.set()
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Stop these tasks if they run here; they end as cancelled."""
+        asked = set(ids)
+        for task_id in asked & self._running.keys():
+            self._executor.stop(self._running[task_id], Stop.CANCEL)
+        for entry in [entry for entry in self._waiting if entry[0].task.id in asked]:
+            self._waiting.remove(entry)
+            self.completer.unstarted(entry[0], Cancelled())
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Work until drained (or, in burst mode, until nothing is left)."""
+        capture = logs.install()
+        deadlines = Deadlines()
+        threads = ThreadPool(self.settings.concurrency)
+        pulse = asyncio.create_task(self._pulse(), name="conveyor-pulse")
+        try:
+            async with (
+                self.app.resources() as state,
+                self.broker.listen(self.token, self._queues, self._ring_bell),
+            ):
+                self._executor = Executor(
+                    layers=run_layers(self.app.middleware),
+                    state=state,
+                    clock=self._clock,
+                    dice=self._dice,
+                    deadlines=deadlines,
+                    threads=threads,
+                    processes=self._process_pool,
+                    grace=self.settings.kill_grace,
+                    on_end=self._ended,
+                    on_note=self._notes.touch,
+                )
+                await self._work()
+        finally:
+            pulse.cancel()
+            await asyncio.wait([pulse])
+            deadlines.close()
+            threads.close()
+            if self._pool is not None:
+                await self._pool.close()
+            threads.join(1.0)
+            logs.remove(capture)
+
+    async def _work(self) -> None:
+        while not self._done():
+            if self._should_step():
+                await self._beat()
+            else:
+                await self._wait()
+
+    def _done(self) -> bool:
+        if self._aborted:
+            return True
+        busy = self._running or self._waiting or self.completer.pending
+        return self._draining and not busy
+
+    def _should_step(self) -> bool:
+        return bool(self.completer.pending) or self._rung or (self._more and self._want() > 0)
+
+    def _want(self) -> int:
+        if self._draining or self._fenced:
+            return 0
+        return self._prefetch.want(len(self._running), len(self._waiting))
+
+    async def _wait(self) -> None:
+        self._signal.clear()
+        try:
+            async with asyncio.timeout(POLL):
+                await self._signal.wait()
+        except TimeoutError:
+            self._rung = True
+
+    async def _beat(self) -> None:
+        """One step, and everything it brings."""
+        self._signal.clear()
+        self._rung = False
+        want = self._want()
+        await self._refresh_queues()
+        batch = self.completer.take()
+        try:
+            reply = await self.broker.step(Step(self.token, self._queues, want, batch))
+        except BrokerError as exc:
+            self.completer.put_back(batch)
+            await self._after_failure(exc)
+            return
+        self.board.stepped(self._clock.monotonic())
+        self.steps += 1
+        self.leased += len(reply.leases)
+        self.completer.answered(batch, reply)
+        self._accept(reply.leases)
+        self.cancel(reply.cancels)
+        self._more = want > 0 and len(reply.leases) >= want
+        await self._look_further(want, reply)
+        if len(reply.leases) >= BUSY_BATCH or len(batch) >= BUSY_BATCH:
+            await asyncio.sleep(GATHER)
+
+    async def _look_further(self, want: int, reply: StepReply) -> None:
+        """After a step that left slots free: parked tasks, due times, the end of a burst."""
+        if want == 0 or len(reply.leases) >= want:
+            return
+        now = self._clock.monotonic()
+        if now >= self._adopt_at:
+            self._adopt_at = now + POLL
+            self._accept(await self.broker.adopt(self.token, list(self.names), self._queues, want))
+        if reply.next_due is not None and reply.next_due < POLL:
+            asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
+        idle = not (self._running or self._waiting or self.completer.pending)
+        if self.settings.burst and idle and not reply.leases:
+            self._draining = True
+
+    async def _after_failure(self, exc: BrokerError) -> None:
+        """The step's fate is unknown: wait, then ask which leases are ours."""
+        log.warning("the broker failed a step: %s", exc)
+        delay = 0.1
+        while not self._aborted:
+            await asyncio.sleep(delay * (0.5 + self._dice()))
+            delay = min(delay * 2, 5.0)
+            try:
+                held = await self.broker.held(self.token)
+            except BrokerError as again:
+                log.debug("still no broker: %s", again)
+                continue
+            self._reconcile([holding.lease for holding in held])
+            self._rung = True
+            return
+
+    def _reconcile(self, held: Sequence[Lease]) -> None:
+        """Take up leases whose step reply was lost; forget settlements that were stored."""
+        self.completer.reconcile(held)
+        settling = {entry.lease.task.id for entry in self.completer.pending}
+        here = {lease.task.id for lease, _ in self._waiting} | self._running.keys() | settling
+        self._accept([lease for lease in held if lease.task.id not in here])
+
+    async def _refresh_queues(self) -> None:
+        """A worker without --queues serves every queue there is, looking for new ones each second;
+        each step begins with another queue, so that none waits behind a busy one."""
+        if not self.settings.queues:
+            now = self._clock.monotonic()
+            if now - self._queues_at >= POLL:
+                self._queues_at = now
+                try:
+                    names = await self.broker.inspector.queue_names()
+                except BrokerError:
+                    return
+                if set(names) != set(self._queues):
+                    self._queues[:] = names
+        if len(self._queues) > 1:
+            self._queues.append(self._queues.pop(0))
+
+    # -- starting and ending
+
+    def _accept(self, leases: Iterable[Lease]) -> None:
+        now = self._clock.monotonic()
+        for lease in leases:
+            if self._draining or self._fenced:
+                self.completer.release([lease])
+            elif lease.cancel_requested:
+                self.completer.unstarted(lease, Cancelled())
+            elif lease.task.name not in self.names:
+                log.warning("no definition is named %r here: task parked", lease.task.name)
+                self.completer.unstarted(lease, Unroutable())
+            else:
+                self._waiting.append((lease, now))
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and len(self._running) < self.settings.concurrency:
+            lease, _ = self._waiting.popleft()
+            definition = self.names[lease.task.name]
+            where = self._where(lease, definition.executor, definition.fn)
+            slot = self.board.started(lease.task.id, lease.execution, alone=lease.must_run_alone)
+            run = Run(lease, definition, where, slot)
+            self._running[lease.task.id] = run
+            self._executor.start(run)
+
+    @staticmethod
+    def _where(lease: Lease, executor: str, fn: Callable[..., Any]) -> str:
+        if executor == "process" or lease.must_run_alone:
+            return "process"
+        return "loop" if asyncio.iscoroutinefunction(fn) else "thread"
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        self._running.pop(run.lease.task.id, None)
+        self.board.ended(run.slot)
+        self._notes.forget(run)
+        duration = self._clock.monotonic() - run.started_mono
+        self._prefetch.ended(duration)
+        if self._aborted:
+            return
+        self.completer.ended(run, outcome, duration)
+        if self._waiting:
+            self._start_waiting()
+        self._signal.set()
+
+    def _release_waiting(self) -> None:
+        self.completer.release(lease for lease, _ in self._waiting)
+        self._waiting.clear()
+
+    def _stop_all(self, reason: Stop) -> None:
+        for run in list(self._running.values()):
+            self._executor.stop(run, reason)
+
+    # -- keeping time
+
+    async def _pulse(self) -> None:
+        """Twice a second: show life, store notes, give back hoarded work, watch the lease."""
+        while True:
+            await asyncio.sleep(EVERY)
+            now = self._clock.monotonic()
+            stuck = self._executor.stuck if hasattr(self, "_executor") else 0
+            self.board.beat(now)
+            self.board.publish(len(self._running), stuck, self.completer.stale)
+            self._watch_lease(now)
+            while self._waiting and now - self._waiting[0][1] > HOARD:
+                self.completer.release([self._waiting.popleft()[0]])
+                self._signal.set()
+            await self._notes.flush()
+
+    def _watch_lease(self, now: float) -> None:
+        fenced = now > self.board.lease_until - SAFETY
+        if fenced and not self._fenced:
+            log.error("the lease was not renewed in time: stopping what runs here")
+            self._release_waiting()
+            for run in list(self._running.values()):
+                if run.definition.on_uncertain == "stop":
+                    self._executor.stop(run, Stop.SHUTDOWN)
+        self._fenced = fenced
+
+    def _ring_bell(self) -> None:
+        self._rung = True
+        self._signal.set()
+
+    def _process_pool(self) -> ProcessPool:
+        from conveyor.worker.processes import ProcessPool
+
+        if self._pool is None:
+            self._pool = ProcessPool(self.settings.target, self.settings.concurrency)
+        return self._pool

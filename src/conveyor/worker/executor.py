@@ -1,0 +1,271 @@
+"""Runs one leased task on the loop, in a thread or in a process, and stops it when asked.
+
+A run ends once: the first outcome reported wins, everything later is ignored. How a run is
+stopped depends on where it runs: code on the loop is cancelled and, if it ignores that for the
+grace period, fenced; a process is terminated, then killed; code in a thread sees
+`current_task().cancelled` and is fenced after the grace period, its thread replaced and counted
+as stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from conveyor.context import CurrentTask, activate
+from conveyor.core.outcome import Cancelled, Failed, Interrupted, Outcome, TimedOut
+from conveyor.middleware.base import Middleware, run_chain
+from conveyor.worker.outcomes import (
+    describe,
+    outcome_of_exception,
+    outcome_of_value,
+    prepare,
+    timed_out,
+)
+
+if TYPE_CHECKING:
+    from conveyor.core.clock import Clock
+    from conveyor.core.task import Lease, Progress
+    from conveyor.tasks import TaskDefinition
+    from conveyor.worker.deadlines import Deadline, Deadlines
+    from conveyor.worker.processes import ProcessPool
+    from conveyor.worker.threads import ThreadPool
+
+
+def _call_into(
+    call: Callable[[], Any], ended: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
+) -> None:
+    try:
+        value = call()
+    except BaseException as exc:  # noqa: BLE001 - handed through the middleware
+        loop.call_soon_threadsafe(ended.set_exception, exc)
+    else:
+        loop.call_soon_threadsafe(ended.set_result, value)
+
+
+class Stop(StrEnum):
+    """Why a run is being stopped."""
+
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+
+
+class Run:
+    """One execution in flight."""
+
+    __slots__ = (
+        "context",
+        "deadline",
+        "definition",
+        "ended",
+        "lease",
+        "slot",
+        "started_at",
+        "started_mono",
+        "stop",
+        "stuck",
+        "task",
+        "where",
+    )
+
+    def __init__(
+        self, lease: Lease, definition: TaskDefinition[..., Any, Any], where: str, slot: int
+    ) -> None:
+        self.lease = lease
+        self.definition = definition
+        self.where = where
+        self.slot = slot
+        self.context: CurrentTask
+        self.started_at = 0.0
+        self.started_mono = 0.0
+        self.deadline: Deadline | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.stop: Stop | None = None
+        self.ended = False
+        self.stuck = False
+
+
+class Executor:
+    """Starts and stops runs; reports each end exactly once through `on_end(run, outcome)`."""
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[Middleware],
+        state: Mapping[str, Any],
+        clock: Clock,
+        dice: Callable[[], float],
+        deadlines: Deadlines,
+        threads: ThreadPool,
+        processes: Callable[[], ProcessPool],
+        grace: float,
+        on_end: Callable[[Run, Outcome], None],
+        on_note: Callable[[Run], None],
+    ) -> None:
+        self._layers = layers
+        self._state = state
+        self._clock = clock
+        self._dice = dice
+        self._deadlines = deadlines
+        self._threads = threads
+        self._processes = processes
+        self._grace = grace
+        self._on_end = on_end
+        self._on_note = on_note
+        self._loop = asyncio.get_running_loop()
+        self.stuck = 0
+
+    def start(self, run: Run) -> None:
+        """Begin a run; returns at once."""
+        timeout = run.lease.task.timeout
+        now = run.started_at = self._clock.time()
+        run.started_mono = self._clock.monotonic()
+        deadline_at = None if timeout is None else now + timeout
+        run.context = CurrentTask(run.lease, self._state, deadline_at, lambda _: self._on_note(run))
+        if run.where == "thread":
+            job = partial(contextvars.Context().run, self._in_thread, run)
+            self._threads.submit(job, partial(self._thread_ended, run))
+        else:
+            body = self._on_loop if run.where == "loop" else self._in_process
+            run.task = self._loop.create_task(body(run), name=run.lease.task.name)
+        if timeout is not None and run.where != "process":
+            run.deadline = self._deadlines.after(timeout, partial(self.stop, run, Stop.TIMEOUT))
+
+    def stop(self, run: Run, reason: Stop) -> None:
+        """Ask a run to end; after the grace period it ends in the books whatever it does."""
+        if run.ended or run.stop is not None:
+            return
+        run.stop = reason
+        run.context.cancelled = True
+        if run.where == "process":
+            self._processes().cancel(run.lease.task.id)
+        elif run.task is not None:
+            run.task.cancel()
+        if run.where != "process":
+            self._rearm(run)
+
+    def _rearm(self, run: Run) -> None:
+        if run.deadline is not None:
+            run.deadline.cancel()
+        run.deadline = self._deadlines.after(self._grace, partial(self._give_up, run))
+
+    def _give_up(self, run: Run) -> None:
+        if run.ended:
+            return
+        run.stuck = True
+        self.stuck += 1
+        if run.where == "thread":
+            self._threads.abandon()
+        self._end(run, self._stopped(run))
+
+    def _stopped(self, run: Run) -> Outcome:
+        if run.stop is Stop.TIMEOUT:
+            return TimedOut(timed_out(run.lease.task.timeout or 0.0))
+        return Cancelled() if run.stop is Stop.CANCEL else Interrupted()
+
+    def _end(self, run: Run, outcome: Outcome) -> None:
+        if run.ended:
+            return
+        run.ended = True
+        if run.deadline is not None:
+            run.deadline.cancel()
+        self._on_end(run, outcome)
+
+    # -- on the loop
+
+    async def _on_loop(self, run: Run) -> None:
+        activate(run.context)
+        try:
+            args, kwargs = prepare(run.definition, run.lease)
+            if self._layers:
+                call = partial(run.definition.fn, *args, **kwargs)
+                value = await run_chain(self._layers, run.context, call)()
+            else:
+                value = await run.definition.fn(*args, **kwargs)
+            outcome = outcome_of_value(run.definition, value)
+            if run.stop is Stop.TIMEOUT:
+                outcome = self._stopped(run)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
+            outcome = self._of_exception(run, exc)
+        if run.stuck:
+            self.stuck -= 1
+        self._end(run, outcome)
+
+    def _of_exception(self, run: Run, exc: BaseException) -> Outcome:
+        if run.stop is not None:
+            return self._stopped(run)
+        return outcome_of_exception(exc, run.lease, run.definition, self._clock, self._dice)
+
+    # -- in a thread
+
+    def _in_thread(self, run: Run) -> Outcome:
+        activate(run.context)
+        try:
+            args, kwargs = prepare(run.definition, run.lease)
+            if self._layers:
+                value = self._layered_in_thread(run, args, kwargs)
+            else:
+                value = run.definition.fn(*args, **kwargs)
+            outcome = outcome_of_value(run.definition, value)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
+            return self._of_exception(run, exc)
+        return self._stopped(run) if run.stop is Stop.TIMEOUT else outcome
+
+    def _layered_in_thread(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the middleware on the loop and, innermost, the function in a thread of this pool:
+        this thread waits, so that the function keeps the slot it was given."""
+        call = partial(run.definition.fn, *args, **kwargs)
+        turn: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+        async def innermost() -> Any:
+            ended: asyncio.Future[Any] = self._loop.create_future()
+            turn.put(partial(_call_into, call, ended, self._loop))
+            return await ended
+
+        async def onion() -> Any:
+            activate(run.context)
+            try:
+                return await run_chain(self._layers, run.context, innermost)()
+            finally:
+                turn.put(None)
+
+        whole = asyncio.run_coroutine_threadsafe(onion(), self._loop)
+        while (job := turn.get()) is not None:
+            job()
+        return whole.result()
+
+    def _thread_ended(self, run: Run, outcome: Outcome) -> None:
+        if run.stuck:
+            self.stuck -= 1
+            self._threads.recovered()
+        self._end(run, outcome)
+
+    # -- in a process
+
+    async def _in_process(self, run: Run) -> None:
+        def on_note(progress: Progress | None, lines: tuple[str, ...]) -> None:
+            run.context.note = progress or run.context.note
+            if lines:
+                run.context.keep_lines(lines)
+            self._on_note(run)
+
+        try:
+            outcome = await self._processes().run(
+                run.lease,
+                timeout=run.lease.task.timeout,
+                fresh=run.lease.must_run_alone,
+                on_note=on_note,
+            )
+        except Exception as exc:  # noqa: BLE001 - the pool failed, not the task
+            outcome = Failed(describe(exc))
+        except asyncio.CancelledError:
+            outcome = Interrupted()
+        if run.stop is Stop.SHUTDOWN and isinstance(outcome, Cancelled):
+            outcome = Interrupted()
+        self._end(run, outcome)

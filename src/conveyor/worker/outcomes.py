@@ -1,0 +1,121 @@
+"""From what user code did to an outcome: the same rules in the loop, in threads, in processes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from conveyor.core.codec import encode
+from conveyor.core.errors import InvalidArguments, NotSerialisable, PayloadTooLarge
+from conveyor.core.outcome import Failed, Outcome, Rejected, Snoozed, Succeeded
+from conveyor.core.signals import Reject, Snooze
+from conveyor.core.task import ErrorInfo
+
+if TYPE_CHECKING:
+    from conveyor.core.clock import Clock
+    from conveyor.core.task import Lease
+    from conveyor.tasks import TaskDefinition
+
+MAX_TRACEBACK = 16_000
+"""Characters of a traceback that are kept: the outermost and the innermost frames."""
+
+
+class BadArguments(Exception):
+    """The stored arguments do not fit the function as it is now."""
+
+
+def prepare(
+    definition: TaskDefinition[..., Any, Any], lease: Lease
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode the task's arguments. Raises `BadArguments`, saying which one does not fit."""
+    try:
+        return definition.signature.decode(lease.task.payload)
+    except (msgspec.DecodeError, InvalidArguments, ValueError, TypeError) as exc:
+        text = str(exc).removesuffix("; nothing was enqueued")
+        raise BadArguments(
+            f"the stored arguments do not fit {definition.name}{definition.signature.text}: {text}"
+        ) from None
+
+
+def outcome_of_value(definition: TaskDefinition[..., Any, Any], value: Any) -> Outcome:
+    """Encode a returned value; one that cannot be stored fails the task for good."""
+    if value is None:
+        return _SUCCEEDED_NONE
+    try:
+        return Succeeded(encode(value, what=f"the result of {definition.name}"))
+    except (NotSerialisable, PayloadTooLarge) as exc:
+        return Failed(ErrorInfo(_type_name(exc), str(exc)), final=True)
+
+
+_SUCCEEDED_NONE = Succeeded(b"\xc0")
+
+
+def outcome_of_exception(
+    exc: BaseException,
+    lease: Lease,
+    definition: TaskDefinition[..., Any, Any],
+    clock: Clock,
+    dice: Callable[[], float],
+) -> Outcome:
+    """Judge an exception by the definition's retry policy."""
+    if isinstance(exc, Snooze):
+        return Snoozed(exc.delay)
+    if isinstance(exc, Reject):
+        return Rejected(ErrorInfo("conveyor.Reject", exc.reason))
+    if isinstance(exc, BadArguments):
+        return Rejected(ErrorInfo("conveyor.errors.InvalidArguments", str(exc)))
+    error = describe(exc)
+    now = clock.time()
+    try:
+        verdict = definition.retry.judge(
+            exc,
+            attempts_spent=lease.counters.attempts + 1,
+            age=now - lease.task.enqueued_at,
+            now=now,
+            dice=dice(),
+        )
+    except Exception as broken:  # noqa: BLE001 - the policy's callable is user code
+        note = f"\n\nand its retry policy raised:\n{describe(broken).traceback}"
+        return Failed(ErrorInfo(error.type, error.message, error.traceback + note))
+    return Failed(error, final=verdict.final, delay=verdict.delay)
+
+
+def describe(exc: BaseException) -> ErrorInfo:
+    """Return the exception as text: type, message, traceback without the engine's own frames."""
+    frames = exc.__traceback__
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    try:
+        lines = traceback.format_exception(type(exc), exc, frames)
+        text = "".join(lines)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        text = "".join(traceback.format_tb(frames))
+    if len(text) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        text = f"{text[:half]}\n… {len(text) - MAX_TRACEBACK} characters left out …\n{text[-half:]}"
+    return ErrorInfo(_type_name(exc), _message(exc), text)
+
+
+def timed_out(limit: float) -> ErrorInfo:
+    """Describe a time-out of `limit` seconds."""
+    return ErrorInfo("TimeoutError", f"it ran longer than its timeout of {limit:g} s")
+
+
+def _is_ours(filename: str) -> bool:
+    return "/conveyor/worker/" in filename.replace("\\", "/")
+
+
+def _type_name(exc: BaseException) -> str:
+    cls = type(exc)
+    module = cls.__module__
+    return cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)[:2_000]
+    except Exception:  # noqa: BLE001 - as above
+        return "<the exception has no readable message>"

@@ -1,0 +1,36 @@
+"""How many tasks to lease ahead: bounded by time, not by a constant. Pure."""
+
+from __future__ import annotations
+
+MOST_PER_STEP = 1_000
+AHEAD_SECONDS = 0.25
+"""Leased-and-waiting work is worth at most this long, far below the contract's second."""
+SLOW = 0.1
+"""Seconds. Tasks that take this long on average are leased for free slots only."""
+_WEIGHT = 0.05
+
+
+class Prefetch:
+    """Keeps a moving average of how long a task takes, and says how many to lease."""
+
+    __slots__ = ("_average", "_slots")
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._average: float | None = None
+
+    def ended(self, seconds: float) -> None:
+        """Learn from one execution. A slow one counts at once, fast ones gain trust slowly."""
+        average = self._average
+        if average is None or seconds > average * 20:
+            self._average = seconds
+        else:
+            self._average = average + _WEIGHT * (seconds - average)
+
+    def want(self, running: int, waiting: int) -> int:
+        """How many more to lease with so many running and so many leased but not started."""
+        room = self._slots - running - waiting
+        average = self._average
+        if average is not None and average < SLOW:
+            room += min(2 * MOST_PER_STEP, int(self._slots * AHEAD_SECONDS / max(average, 1e-6)))
+        return max(0, min(room, MOST_PER_STEP))

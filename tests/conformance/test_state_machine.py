@@ -1,0 +1,378 @@
+"""L1: every broker does what the model does, whatever is done to it in whatever order.
+
+CONVEYOR_EXAMPLES and CONVEYOR_STEPS ask for more of it.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from conveyor.brokers.base import Note, Settlement, Step
+from conveyor.brokers.url import connect
+from conveyor.core.errors import TaskNotFound
+from conveyor.core.outcome import (
+    Cancelled,
+    Crashed,
+    Interrupted,
+    Lost,
+    Outcome,
+    Rejected,
+    Released,
+    Snoozed,
+    Unroutable,
+)
+from conveyor.core.task import Lease, NewTask, Pause
+from conveyor.testing.conformance.rig import BOOM, Capabilities, Rig, failure, ok
+from tests.conformance import checks
+from tests.conformance.conftest import FreshStore
+from tests.conformance.model import Model
+
+T = TypeVar("T")
+
+QUEUES = ("q", "r")
+NAMES = ("work", "rare")
+# Nothing becomes due, or runs out, at an instant where the clock stands: whole seconds pass.
+DICE = 0.3
+LEASE_SECONDS = 15.25
+
+queues = st.sampled_from([("q",), ("r",), ("q", "r"), ("r", "q")])
+picks = st.integers(0, 1_000)
+few = st.lists(picks, min_size=1, max_size=3)
+workers = st.integers(0, 2)
+outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
+    [
+        ok("result"),
+        failure(),
+        failure(final=True),
+        failure(delay=7.5),
+        Snoozed(3.5),
+        Interrupted(),
+        Released(),
+        Unroutable(),
+        Cancelled(),
+        Rejected(BOOM),
+        Crashed(BOOM),
+        Crashed(BOOM, alone=True),
+    ]
+)
+ends = st.lists(st.tuples(picks, outcomes), max_size=4)
+
+
+class Machine(RuleBasedStateMachine):
+    """Does to a broker and to the model the same, and compares."""
+
+    fresh_store: FreshStore
+
+    @initialize()
+    def start(self) -> None:
+        self.context = self.fresh_store()
+        url = self.context.__enter__()
+        self.runner = asyncio.Runner()
+        self.rig = Rig(lambda clock: connect(url, clock=clock), Capabilities())
+        self.run(self.rig.start())
+        self.brokers = [self.rig.broker, self.run(self.rig.another())]
+        self.model = Model(self.rig.clock.time())
+        self.tokens = ["w0", "w1", "w2"]
+        self.leases: list[Lease] = []
+        self.touched: list[str] = []
+        self.last_push: list[NewTask] = []
+        self.last_step: Step | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for a coroutine."""
+        return self.runner.run(work)
+
+    def turn(self) -> Any:
+        """Return the other connection each time: what one knows the other must not need."""
+        self.brokers.reverse()
+        return self.brokers[0]
+
+    def pick(self, number: int) -> str:
+        """Return the id of some task; of an unknown one now and then."""
+        known = [*self.model.records, "00000000-0000-7000-8000-000000000000"]
+        self.touched.append(known[number % len(known)])
+        return self.touched[-1]
+
+    # Producers
+
+    @rule(
+        count=st.integers(1, 3),
+        queue=st.sampled_from(QUEUES),
+        name=st.sampled_from(NAMES),
+        priority=st.sampled_from([0, 4, 5, 9]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        argument=st.integers(0, 1),
+        delay=st.sampled_from([None, None, 2.5, 70.5]),
+    )
+    def push(
+        self,
+        count: int,
+        queue: str,
+        name: str,
+        priority: int,
+        key: str | None,
+        argument: int,
+        delay: float | None,
+    ) -> None:
+        self.last_push = [
+            NewTask(
+                self.rig.task(name, args=[argument], queue=queue, priority=priority, key=key),
+                delay,
+            )
+            for _ in range(count)
+        ]
+        self.push_again()
+
+    @precondition(lambda self: self._is_recent(self.last_push))
+    @rule()
+    def push_again(self) -> None:
+        """Also what a producer does whose reply was lost."""
+        expected = [self.model.push(new) for new in self.last_push]
+        assert self.run(self.turn().push(self.last_push)) == expected
+        self.touched += [new.task.id for new in self.last_push]
+
+    def _is_recent(self, batch: Sequence[NewTask]) -> bool:
+        # A retry comes within seconds: a store need not remember what it has pruned.
+        return any(new.task.enqueued_at > self.model.now - 3_600 for new in batch)
+
+    # Workers
+
+    @rule(worker=workers, served=queues, want=st.integers(0, 4), ended=ends)
+    def step(
+        self, worker: int, served: Sequence[str], want: int, ended: list[tuple[int, Outcome]]
+    ) -> None:
+        settlements = [
+            self.rig.settlement(self._some_lease(number), outcome, dice=DICE)
+            for number, outcome in ended
+        ]
+        self.last_step = Step(self.tokens[worker], served, want, settlements)
+        self.step_again()
+
+    @precondition(lambda self: self.last_step)
+    @rule()
+    def step_again(self) -> None:
+        """Also what a worker does whose reply was lost."""
+        assert self.last_step is not None
+        step = self.last_step
+        reply = self.run(self.turn().step(step))
+        refused = [one.lease.task.id for one in step.settlements if not self._settle(one)]
+        assert sorted(reply.refused) == sorted(refused)
+        ended = {one.lease.task.id for one in step.settlements}
+        checks.check_cancels(reply.cancels, self.model, step.worker, ended)
+        checks.check_claim(reply, self.model, step.worker, step.queues, step.want)
+        self._take(reply.leases)
+
+    def _some_lease(self, number: int) -> Lease:
+        """Return a lease from the latest to the oldest, so that most of them are current."""
+        if not self.leases:
+            return Lease(self.rig.task(), 1, worker="w0")
+        return self.leases[-1 - number % len(self.leases)]
+
+    def _settle(self, settlement: Settlement) -> bool:
+        self.touched.append(settlement.lease.task.id)
+        return self.model.settle(settlement)
+
+    def _take(self, leases: Sequence[Lease]) -> None:
+        self.leases += leases
+        self.touched += [lease.task.id for lease in leases]
+
+    @rule(
+        worker=workers,
+        names=st.sampled_from([("work",), ("rare",), NAMES, ()]),
+        served=queues,
+        want=st.integers(0, 3),
+    )
+    def adopt(self, worker: int, names: Sequence[str], served: Sequence[str], want: int) -> None:
+        token = self.tokens[worker]
+        leases = self.run(self.turn().adopt(token, names, served, want))
+        possible = self.model.adoptable(names, served) if self.model.is_live(token) else []
+        assert len(leases) == min(want, len(possible))
+        for lease in leases:
+            record = self.model.records[lease.task.id]
+            assert record in possible
+            self.model.lease(record, token)
+            checks.check_lease(lease, record)
+        self._take(leases)
+
+    @rule(worker=workers)
+    def renew(self, worker: int) -> None:
+        token = self.tokens[worker]
+        renewal = self.run(self.turn().renew([token], LEASE_SECONDS))[token]
+        self.model.renew(token, LEASE_SECONDS, alive=renewal.alive)
+        if renewal.alive:
+            checks.check_cancels(renewal.cancels, self.model, token, set())
+        else:
+            self.tokens[worker] = f"{token}+"
+
+    @rule(number=picks, stale=st.integers(0, 1))
+    def annotate(self, number: int, stale: int) -> None:
+        lease = self._some_lease(number)
+        note = Note(lease.task.id, lease.task.queue, lease.execution - stale)
+        expected = self.model.is_current(note.id, note.execution)
+        assert self.run(self.turn().annotate([note])) == [expected]
+
+    @rule(worker=workers)
+    def list_holdings(self, worker: int) -> None:
+        self.run(checks.check_holdings(self.turn(), self.model, self.tokens[worker]))
+
+    # The keeper
+
+    @rule(settle=st.booleans())
+    def sweep(self, settle: bool) -> None:
+        """A keeper that dies before it settles leaves the tasks to be found again."""
+        holdings = self.run(self.turn().held())
+        assert {holding.lease.task.id for holding in holdings} == self.model.sweep()
+        for holding in holdings:
+            checks.check_lease(holding.lease, self.model.records[holding.lease.task.id])
+        if settle:
+            settlements = [
+                self.rig.settlement(holding.lease, Lost(), dice=DICE) for holding in holdings
+            ]
+            reply = self.run(self.turn().step(Step("keeper", QUEUES, 0, settlements)))
+            assert not reply.refused
+            assert all(self._settle(settlement) for settlement in settlements)
+
+    @rule()
+    def grace(self) -> None:
+        self.run(self.turn().grace(LEASE_SECONDS))
+        self.model.grace(LEASE_SECONDS)
+
+    @rule()
+    def tidy(self) -> None:
+        due = sum(record.is_due(self.model.now) for record in self.model.records.values())
+        assert self.run(self.turn().tidy()).promoted <= due
+        self.model.promote()
+        self._forget_the_pruned()
+
+    # Operators
+
+    @rule(numbers=few)
+    def cancel(self, numbers: list[int]) -> None:
+        ids = [self.pick(number) for number in numbers]
+        states = {one: self.model.cancel(one) for one in ids}
+        expected = {one: state for one, state in states.items() if state is not None}
+        assert self.run(self.turn().cancel(ids, by="me", reason="test")) == expected
+
+    @rule(numbers=few)
+    def requeue(self, numbers: list[int]) -> None:
+        ids = list(dict.fromkeys(self.pick(number) for number in numbers))
+        ids = [one for one in ids if not self._lost_its_key(one)]
+        due = {one for one, r in self.model.records.items() if r.is_due(self.model.now)}
+        expected = {one for one in ids if self.model.requeue(one)}
+        changed = set(self.run(self.turn().requeue(ids)))
+        assert expected - due <= changed <= expected
+
+    def _lost_its_key(self, one: str) -> bool:
+        # Whether it gets the key back is up to the store.
+        record = self.model.records.get(one)
+        return record is not None and record.key is not None and self.model.is_long_over(record)
+
+    @rule(numbers=few)
+    def discard(self, numbers: list[int]) -> None:
+        ids = list(dict.fromkeys(self.pick(number) for number in numbers))
+        expected = {one for one in ids if self.model.discard(one)}
+        assert set(self.run(self.turn().discard(ids))) == expected
+
+    @rule(queue=st.sampled_from(QUEUES), paused=st.booleans())
+    def pause(self, queue: str, paused: bool) -> None:
+        pause = Pause("test", "me", self.model.now) if paused else None
+        self.run(self.turn().pause(queue, pause))
+        (self.model.paused.add if paused else self.model.paused.discard)(queue)
+
+    # Time
+
+    @rule(seconds=st.sampled_from([1, 5, 16, 61, 700]))
+    def wait(self, seconds: int) -> None:
+        self.rig.clock.advance(seconds)
+        self.model.now = self.rig.clock.time()
+
+    @precondition(lambda self: len(self.model.records) >= 4)
+    @rule()
+    def wait_a_day(self) -> None:
+        """Finished records and keys may go; living tasks and dead letters stay."""
+        self.wait(90_000)
+        while self.run(self.turn().tidy()).pruned:
+            pass
+        self.model.promote()
+        self.model.free_keys()
+        self._forget_the_pruned()
+
+    def _forget_the_pruned(self) -> None:
+        for record in self.model.expired():
+            try:
+                self.run(self.turn().inspector.get(record.task.id))
+            except TaskNotFound:
+                self.model.forget(record)
+
+    @invariant()
+    def holds(self) -> None:
+        touched, self.touched = self.touched, []
+        self.run(checks.check_store(self.brokers[0], self.model))
+        self.run(checks.check_touched(self.brokers[0], self.model, touched))
+
+    # The end
+
+    def teardown(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        try:
+            if sys.exception() is None:
+                self._finish_everything()
+        finally:
+            self.run(self.rig.stop())
+            self.runner.close()
+            self.context.__exit__(None, None, None)
+
+    def _finish_everything(self) -> None:
+        """I9: whatever happened, every living task can still be brought to its end."""
+        for queue in QUEUES:
+            self.pause(queue, False)
+        self.wait(700)
+        while any(map(self.model.is_live, self.model.workers)):
+            self.wait(700)
+        self.sweep(True)
+        self.tokens = ["last", "", ""]
+        self.renew(0)
+        while any(not record.state.is_final for record in self.model.records.values()):
+            before = len(self.leases)
+            self.step(0, QUEUES, 1_000, [])
+            self.adopt(0, NAMES, QUEUES, 1_000)
+            fresh = self.leases[before:]
+            assert fresh, "some tasks are out of reach"
+            self.step(0, QUEUES, 0, [(number, ok()) for number in range(len(fresh))])
+        self.holds()
+
+
+@pytest.mark.parametrize(
+    "store",
+    [pytest.param(s, marks=getattr(pytest.mark, s)) for s in ("sqlite", "postgres", "redis")],
+)
+def test_a_broker_does_what_the_model_does(store: str, request: pytest.FixtureRequest) -> None:
+    class OnThisStore(Machine):
+        fresh_store = staticmethod(request.getfixturevalue(f"fresh_{store}"))
+
+    run_state_machine_as_test(
+        OnThisStore,
+        settings=settings(
+            max_examples=int(os.environ.get("CONVEYOR_EXAMPLES", "50")),
+            stateful_step_count=int(os.environ.get("CONVEYOR_STEPS", "40")),
+            derandomize=os.environ.get("CI") == "true",
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The documentation is part of the product: its code runs, its references are complete."""

@@ -1,0 +1,186 @@
+"""The reference is complete: what exists is mentioned, and the numbers are the code's."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import conveyor
+from conveyor import Conveyor, CurrentTask, Retry, logbuffer
+from conveyor.brokers import base
+from conveyor.client import TaskHandle
+from conveyor.core import codec, options, task
+from conveyor.keeper import keeper
+from conveyor.tasks import Enqueuer, TaskDefinition
+from conveyor.worker import engine, notes, outcomes
+from conveyor.worker.settings import WorkerSettings
+from tests.docs.pages import DOCS
+
+REFERENCE = DOCS / "reference"
+
+
+def _text(*pages: str) -> str:
+    return "\n".join((REFERENCE / page).read_text("utf-8") for page in pages)
+
+
+def _missing(names: list[str], *pages: str) -> list[str]:
+    """Names that the pages never show as code."""
+    text = _text(*pages)
+    return [name for name in names if not _shown(name, text)]
+
+
+def _shown(name: str, text: str) -> bool:
+    marks = [
+        f"`{name}`",
+        f"`{name}(",
+        f"`{name} ",
+        f" {name}(",
+        f"task.{name}(",
+        f"`conveyor.{name}`",
+    ]
+    return any(mark in text for mark in marks)
+
+
+def _public(kind: type) -> list[str]:
+    return [name for name in vars(kind) if not name.startswith("_")]
+
+
+def _parameters(function: object) -> list[str]:
+    found = inspect.signature(function).parameters  # type: ignore[arg-type]
+    return [name for name in found if name not in {"self", "fn"}]
+
+
+@pytest.mark.parametrize(
+    "module", ["conveyor", "conveyor.errors", "conveyor.inspect", "conveyor.testing"]
+)
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    assert not _missing(import_module(module).__all__, "api.md", "errors.md")
+
+
+def test_the_members_that_users_call_are_in_the_reference() -> None:
+    members = [*_public(TaskHandle), *_public(Enqueuer), *_public(CurrentTask)]
+    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted"}
+
+    assert not _missing([name for name in members if name not in inner], "api.md")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Conveyor.__init__, Conveyor.task, Enqueuer.with_options, Retry],
+    ids=lambda f: f.__qualname__,
+)
+def test_every_option_is_in_the_reference(function: object) -> None:
+    assert not _missing(_parameters(function), "options.md")
+
+
+def _commands() -> Iterator[tuple[str, Any]]:
+    """Every command that can be run, with its name. Typer brings its own Click: no types here."""
+    from conveyor.cli.main import app
+
+    waiting: list[tuple[str, Any]] = [("conveyor", typer.main.get_command(app))]
+    while waiting:
+        name, command = waiting.pop()
+        children: dict[str, Any] = getattr(command, "commands", {})
+        waiting += [(f"{name} {key}", child) for key, child in children.items()]
+        if not children:
+            yield name, command
+
+
+def _flags() -> set[str]:
+    return {
+        flag
+        for _, command in _commands()
+        for parameter in command.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+        if flag.startswith("--")
+    }
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = _text("cli.md").replace("`", " ")
+
+    assert not [name for name, _ in _commands() if f"{name} " not in text]
+
+
+def test_every_option_of_every_command_is_in_the_reference() -> None:
+    text = _text("cli.md")
+
+    assert not [flag for flag in sorted(_flags()) if flag not in text]
+
+
+def test_no_option_is_made_up() -> None:
+    root = {"--help", "--version", "--install-completion", "--show-completion"}
+
+    assert set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", _text("cli.md"))) <= _flags() | root
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    from conveyor.cli import failures
+
+    codes = {failures.BROKEN, failures.BAD_INPUT, failures.UNAVAILABLE, failures.NOT_FOUND}
+
+    assert codes == {1, 2, 3, 4}
+    assert not [code for code in (0, *codes) if f"\n| {code} |" not in _text("cli.md")]
+
+
+_SETTINGS = WorkerSettings()
+NUMBERS = [
+    ("lease of a worker", f"{base.LEASE_SECONDS:g} s"),
+    ("renewed", f"every {_SETTINGS.renew_every:g} s"),
+    ("round of the keeper", f"every {keeper.EVERY:g} s"),
+    ("leadership of a keeper", f"{keeper.LEADERSHIP:g} s"),
+    ("running tasks after SIGTERM", f"{_SETTINGS.shutdown_grace:g} s"),
+    ("clean-up after a stop", f"{_SETTINGS.kill_grace:g} s"),
+    ("own stop before a lease ends", f"{engine.SAFETY:g} s"),
+    ("poll of an idle worker", f"{engine.POLL:g} s"),
+    ("deaf child replaced", f"{_SETTINGS.deaf_after:g} s"),
+    ("stalled event loop reported", f"{_SETTINGS.stalled_after:g} s"),
+    ("arguments of a task, encoded", f"{codec.MAX_PAYLOAD // 1024} KiB"),
+    ("key", f"{options.MAX_KEY} characters"),
+    ("progress", f"{1 / notes.EVERY:g} writes a second"),
+    ("log lines of an execution", f"first {logbuffer.HEAD_LINES} and last {logbuffer.TAIL_LINES}"),
+    ("traceback", f"{outcomes.MAX_TRACEBACK:,} characters"),
+    ("dead letter", f"{base.DEAD_RETENTION_SECONDS / 86_400:g} days"),
+    (
+        "record of a finished or cancelled task, with its executions",
+        f"{base.RETENTION_SECONDS / 3_600:g} h",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "value"), NUMBERS, ids=[what for what, _ in NUMBERS])
+def test_the_numbers_are_those_of_the_code(what: str, value: str) -> None:
+    assert f"\n| {what} | {value}" in _text("settings.md")
+
+
+def test_the_fairness_bound_is_that_of_the_code() -> None:
+    page = (DOCS / "howto" / "priorities.md").read_text("utf-8")
+
+    assert f"one level per {task.SECONDS_PER_LEVEL:g} seconds" in page
+    assert not [n for n, level in task.PRIORITIES.items() if f"`{n}` = {level}" not in page]
+
+
+def test_the_front_door_is_what_the_reference_says() -> None:
+    assert set(conveyor.__all__) <= set(dir(conveyor))
+    assert issubclass(TaskDefinition, Enqueuer)
+
+
+def _pages_naming(word: str) -> list[Path]:
+    return [page for page in DOCS.rglob("*.md") if word in page.read_text("utf-8")]
+
+
+def test_redis_always_says_what_a_failover_can_lose() -> None:
+    first = (DOCS / "howto" / "redis.md").read_text("utf-8").split("\n\n")[1]
+
+    assert (
+        "a failover may lose the last moments of enqueues and may re-run finished tasks"
+        in first.lower()
+    )
+    assert DOCS / "explanation" / "choosing-a-broker.md" in _pages_naming(
+        "may re-run finished tasks"
+    )

@@ -1,0 +1,34 @@
+"""The public API as a user types it; mypy and pyright read this file, `test_typing.py` runs them."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from conveyor import Conveyor, Retry, current_task
+
+app = Conveyor("sqlite://")
+
+
+@app.task(queue="media", priority="high", retry=Retry(max_attempts=5), timeout=30)
+async def thumbnail(path: str, *, width: int = 320) -> dict[str, int]:
+    """An async task."""
+    current_task().progress(1, 2, path)
+    return {"width": width}
+
+
+@app.task
+def add(a: int, b: int = 2) -> int:
+    """A sync task without parentheses."""
+    return a + b
+
+
+async def use() -> None:
+    handle = await thumbnail.enqueue("a.png", width=640)
+    assert_type(await handle.result(timeout=30), dict[str, int])
+    assert_type(await thumbnail("a.png"), dict[str, int])
+    assert_type(add(1), int)
+    later = await add.with_options(delay=60, priority=9, key="k").enqueue(1, b=3)
+    assert_type(await later.result(), int)
+    for each in await app.enqueue_many(add.bind(i) for i in range(3)):
+        assert_type(await each.result(), int)
+    assert_type(add.enqueue_sync(1).result_sync(), int)

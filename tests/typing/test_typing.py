@@ -1,0 +1,51 @@
+"""Wrong arguments fail mypy and pyright; right ones keep their types."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def marked(file: Path) -> set[int]:
+    lines = file.read_text().splitlines()
+    return {number for number, line in enumerate(lines, start=1) if line.endswith("# wrong")}
+
+
+def mypy(file: Path, cache: Path) -> set[int]:
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache)]
+    command += ["--config-file", "/dev/null", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode in {0, 1}, done.stderr
+    found = re.findall(rf"{re.escape(file.name)}:(\d+): error", done.stdout)
+    return {int(number) for number in found}
+
+
+def pyright(file: Path) -> set[int]:
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run([*command, str(file)], cwd=ROOT, capture_output=True, timeout=120)
+    report = json.loads(done.stdout)
+    return {
+        entry["range"]["start"]["line"] + 1
+        for entry in report["generalDiagnostics"]
+        if entry["severity"] == "error"
+    }
+
+
+@pytest.mark.parametrize("name", ["api.py", "wrong.py"])
+def test_mypy_finds_exactly_what_is_wrong(name: str, tmp_path: Path) -> None:
+    file = HERE / name
+    assert mypy(file, tmp_path) == marked(file)
+
+
+@pytest.mark.parametrize("name", ["api.py", "wrong.py"])
+def test_pyright_finds_exactly_what_is_wrong(name: str) -> None:
+    file = HERE / name
+    assert pyright(file) == marked(file)
