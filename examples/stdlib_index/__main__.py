@@ -1,6 +1,6 @@
 """Run the demo: `python -m examples.stdlib_index`.
 
-Starts a worker on a fresh SQLite file, enqueues one task per file of the standard library and of the
+Starts a worker on a fresh SQLite file, enqueues one task per file of the standard library and the
 `malformed` folder, shows the progress, merges, and checks the totals against a direct computation.
 """
 

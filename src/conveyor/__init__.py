@@ -1,11 +1,11 @@
 """Conveyor: a distributed task queue for Python."""
 
 from conveyor.app import Conveyor
+from conveyor.context import CurrentTask, current_task
 from conveyor.core.errors import TaskCancelled, TaskFailed
 from conveyor.core.retry import Backoff, Fail, Retry
 from conveyor.core.signals import Reject, Snooze
 from conveyor.middleware.base import Middleware
-from conveyor.context import CurrentTask, current_task
 
 __all__ = [
     "Backoff",

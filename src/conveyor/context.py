@@ -21,7 +21,16 @@ _current: ContextVar[CurrentTask | None] = ContextVar("conveyor_current_task", d
 class CurrentTask:
     """The task that is running here, under one lease."""
 
-    __slots__ = ("_on_note", "cancelled", "deadline_at", "lease", "log_lines", "note", "state")
+    __slots__ = (
+        "_on_note",
+        "cancelled",
+        "deadline_at",
+        "lease",
+        "log_lines",
+        "note",
+        "over",
+        "state",
+    )
 
     def __init__(
         self,
@@ -37,6 +46,8 @@ class CurrentTask:
         self.cancelled = False
         """Whether it should stop: cancelled, timed out, shutting down or fenced. Async functions
         and processes are stopped anyway; functions in threads can look here."""
+        self.over = False
+        """Whether this execution has ended in the books."""
         self.note: Progress | None = None
         self.log_lines: LogBuffer | None = None
         self._on_note = on_note

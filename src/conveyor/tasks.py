@@ -184,6 +184,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         self.retry = retry
         self.executor = executor
         self.on_uncertain = on_uncertain
+        self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = Signature(fn, name)
         self.code_version = _code_version(fn)
         self.decode_result: Callable[[bytes], T] = decoder(self.signature.returns)

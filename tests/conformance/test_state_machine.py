@@ -10,13 +10,11 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -24,52 +22,26 @@ from hypothesis.stateful import (
 from conveyor.brokers.base import Note, Settlement, Step
 from conveyor.brokers.url import connect
 from conveyor.core.errors import TaskNotFound
-from conveyor.core.outcome import (
-    Cancelled,
-    Crashed,
-    Interrupted,
-    Lost,
-    Outcome,
-    Rejected,
-    Released,
-    Snoozed,
-    Unroutable,
-)
+from conveyor.core.outcome import Lost, Outcome
 from conveyor.core.task import Lease, NewTask, Pause
-from conveyor.testing.conformance.rig import BOOM, Capabilities, Rig, failure, ok
+from conveyor.testing.conformance.rig import Capabilities, Rig, ok
 from tests.conformance import checks
 from tests.conformance.conftest import FreshStore
 from tests.conformance.model import Model
+from tests.conformance.moves import (
+    DAY,
+    DICE,
+    LEASE_SECONDS,
+    NAMES,
+    QUEUES,
+    Draft,
+    Move,
+    other_moves,
+    seeds,
+    worker_moves,
+)
 
 T = TypeVar("T")
-
-QUEUES = ("q", "r")
-NAMES = ("work", "rare")
-# Nothing becomes due, or runs out, at an instant where the clock stands: whole seconds pass.
-DICE = 0.3
-LEASE_SECONDS = 15.25
-
-queues = st.sampled_from([("q",), ("r",), ("q", "r"), ("r", "q")])
-picks = st.integers(0, 1_000)
-few = st.lists(picks, min_size=1, max_size=3)
-workers = st.integers(0, 2)
-outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
-    [
-        ok("result"),
-        failure(),
-        failure(final=True),
-        failure(delay=7.5),
-        Snoozed(3.5),
-        Interrupted(),
-        Released(),
-        Unroutable(),
-        Cancelled(),
-        Rejected(BOOM),
-        Crashed(BOOM),
-        Crashed(BOOM, alone=True),
-    ]
-)
-ends = st.lists(st.tuples(picks, outcomes), max_size=4)
 
 
 class Machine(RuleBasedStateMachine):
@@ -77,8 +49,8 @@ class Machine(RuleBasedStateMachine):
 
     fresh_store: FreshStore
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(batch=seeds)
+    def start(self, batch: list[Draft]) -> None:
         self.context = self.fresh_store()
         url = self.context.__enter__()
         self.runner = asyncio.Runner()
@@ -91,6 +63,9 @@ class Machine(RuleBasedStateMachine):
         self.touched: list[str] = []
         self.last_push: list[NewTask] = []
         self.last_step: Step | None = None
+        self.push(batch)
+        for worker in range(3):
+            self.renew(worker)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a coroutine."""
@@ -107,40 +82,36 @@ class Machine(RuleBasedStateMachine):
         self.touched.append(known[number % len(known)])
         return self.touched[-1]
 
+    # Few rules with many moves: Hypothesis leaves out whole rules, and a queue without workers
+    # proves little.
+
+    @rule(move=worker_moves)
+    def work_on(self, move: Move) -> None:
+        self._do(move)
+
+    @rule(move=other_moves)
+    def disturb(self, move: Move) -> None:
+        self._do(move)
+
+    @rule(first=other_moves, then=worker_moves)
+    def disturb_and_work_on(self, first: Move, then: Move) -> None:
+        self._do(first)
+        self._do(then)
+
+    def _do(self, move: Move) -> None:
+        verb, arguments = move
+        getattr(self, verb)(**arguments)
+
     # Producers
 
-    @rule(
-        count=st.integers(1, 3),
-        queue=st.sampled_from(QUEUES),
-        name=st.sampled_from(NAMES),
-        priority=st.sampled_from([0, 4, 5, 9]),
-        key=st.sampled_from([None, None, "k1", "k2"]),
-        argument=st.integers(0, 1),
-        delay=st.sampled_from([None, None, 2.5, 70.5]),
-    )
-    def push(
-        self,
-        count: int,
-        queue: str,
-        name: str,
-        priority: int,
-        key: str | None,
-        argument: int,
-        delay: float | None,
-    ) -> None:
-        self.last_push = [
-            NewTask(
-                self.rig.task(name, args=[argument], queue=queue, priority=priority, key=key),
-                delay,
-            )
-            for _ in range(count)
-        ]
+    def push(self, batch: list[Draft]) -> None:
+        self.last_push = [NewTask(self.rig.task(**draft), delay) for draft, delay in batch]
         self.push_again()
 
-    @precondition(lambda self: self._is_recent(self.last_push))
-    @rule()
     def push_again(self) -> None:
         """Also what a producer does whose reply was lost."""
+        if not self._is_recent(self.last_push):
+            return
         expected = [self.model.push(new) for new in self.last_push]
         assert self.run(self.turn().push(self.last_push)) == expected
         self.touched += [new.task.id for new in self.last_push]
@@ -151,7 +122,22 @@ class Machine(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(worker=workers, served=queues, want=st.integers(0, 4), ended=ends)
+    def work(
+        self,
+        worker: int,
+        served: Sequence[str],
+        want: int,
+        ended: list[tuple[int, Outcome]],
+        beats: bool,
+    ) -> None:
+        if beats:
+            self.renew(worker)
+        self.step(worker, served, want, ended)
+
+    def finish(self, number: int, outcome: Outcome, worker: int) -> None:
+        """End one of the latest executions, whoever runs it."""
+        self.step(worker, QUEUES, 1, [(number, outcome)])
+
     def step(
         self, worker: int, served: Sequence[str], want: int, ended: list[tuple[int, Outcome]]
     ) -> None:
@@ -162,11 +148,10 @@ class Machine(RuleBasedStateMachine):
         self.last_step = Step(self.tokens[worker], served, want, settlements)
         self.step_again()
 
-    @precondition(lambda self: self.last_step)
-    @rule()
     def step_again(self) -> None:
         """Also what a worker does whose reply was lost."""
-        assert self.last_step is not None
+        if self.last_step is None:
+            return
         step = self.last_step
         reply = self.run(self.turn().step(step))
         refused = [one.lease.task.id for one in step.settlements if not self._settle(one)]
@@ -190,12 +175,12 @@ class Machine(RuleBasedStateMachine):
         self.leases += leases
         self.touched += [lease.task.id for lease in leases]
 
-    @rule(
-        worker=workers,
-        names=st.sampled_from([("work",), ("rare",), NAMES, ()]),
-        served=queues,
-        want=st.integers(0, 3),
-    )
+    def look_for_parked(
+        self, worker: int, names: Sequence[str], served: Sequence[str], want: int
+    ) -> None:
+        self.renew(worker)
+        self.adopt(worker, names, served, want)
+
     def adopt(self, worker: int, names: Sequence[str], served: Sequence[str], want: int) -> None:
         token = self.tokens[worker]
         leases = self.run(self.turn().adopt(token, names, served, want))
@@ -208,7 +193,6 @@ class Machine(RuleBasedStateMachine):
             checks.check_lease(lease, record)
         self._take(leases)
 
-    @rule(worker=workers)
     def renew(self, worker: int) -> None:
         token = self.tokens[worker]
         renewal = self.run(self.turn().renew([token], LEASE_SECONDS))[token]
@@ -218,21 +202,27 @@ class Machine(RuleBasedStateMachine):
         else:
             self.tokens[worker] = f"{token}+"
 
-    @rule(number=picks, stale=st.integers(0, 1))
-    def annotate(self, number: int, stale: int) -> None:
+    def watch(self, worker: int, number: int, stale: int) -> None:
+        """Renew, note, list: what a worker does between its steps."""
+        self.renew(worker)
         lease = self._some_lease(number)
         note = Note(lease.task.id, lease.task.queue, lease.execution - stale)
         expected = self.model.is_current(note.id, note.execution)
         assert self.run(self.turn().annotate([note])) == [expected]
-
-    @rule(worker=workers)
-    def list_holdings(self, worker: int) -> None:
         self.run(checks.check_holdings(self.turn(), self.model, self.tokens[worker]))
 
     # The keeper
 
-    @rule(settle=st.booleans())
-    def sweep(self, settle: bool) -> None:
+    def keep(self, duty: str) -> None:
+        if duty.startswith("sweep"):
+            self.sweep(settle=duty == "sweep")
+        elif duty == "tidy":
+            self.tidy()
+        else:
+            self.run(self.turn().grace(LEASE_SECONDS))
+            self.model.grace(LEASE_SECONDS)
+
+    def sweep(self, *, settle: bool) -> None:
         """A keeper that dies before it settles leaves the tasks to be found again."""
         holdings = self.run(self.turn().held())
         assert {holding.lease.task.id for holding in holdings} == self.model.sweep()
@@ -246,12 +236,6 @@ class Machine(RuleBasedStateMachine):
             assert not reply.refused
             assert all(self._settle(settlement) for settlement in settlements)
 
-    @rule()
-    def grace(self) -> None:
-        self.run(self.turn().grace(LEASE_SECONDS))
-        self.model.grace(LEASE_SECONDS)
-
-    @rule()
     def tidy(self) -> None:
         due = sum(record.is_due(self.model.now) for record in self.model.records.values())
         assert self.run(self.turn().tidy()).promoted <= due
@@ -260,16 +244,16 @@ class Machine(RuleBasedStateMachine):
 
     # Operators
 
-    @rule(numbers=few)
-    def cancel(self, numbers: list[int]) -> None:
-        ids = [self.pick(number) for number in numbers]
+    def operate(self, verb: str, numbers: list[int]) -> None:
+        ids = list(dict.fromkeys(self.pick(number) for number in numbers))
+        getattr(self, f"_{verb}")(ids)
+
+    def _cancel(self, ids: list[str]) -> None:
         states = {one: self.model.cancel(one) for one in ids}
         expected = {one: state for one, state in states.items() if state is not None}
         assert self.run(self.turn().cancel(ids, by="me", reason="test")) == expected
 
-    @rule(numbers=few)
-    def requeue(self, numbers: list[int]) -> None:
-        ids = list(dict.fromkeys(self.pick(number) for number in numbers))
+    def _requeue(self, ids: list[str]) -> None:
         ids = [one for one in ids if not self._lost_its_key(one)]
         due = {one for one, r in self.model.records.items() if r.is_due(self.model.now)}
         expected = {one for one in ids if self.model.requeue(one)}
@@ -281,13 +265,10 @@ class Machine(RuleBasedStateMachine):
         record = self.model.records.get(one)
         return record is not None and record.key is not None and self.model.is_long_over(record)
 
-    @rule(numbers=few)
-    def discard(self, numbers: list[int]) -> None:
-        ids = list(dict.fromkeys(self.pick(number) for number in numbers))
+    def _discard(self, ids: list[str]) -> None:
         expected = {one for one in ids if self.model.discard(one)}
         assert set(self.run(self.turn().discard(ids))) == expected
 
-    @rule(queue=st.sampled_from(QUEUES), paused=st.booleans())
     def pause(self, queue: str, paused: bool) -> None:
         pause = Pause("test", "me", self.model.now) if paused else None
         self.run(self.turn().pause(queue, pause))
@@ -295,16 +276,13 @@ class Machine(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=st.sampled_from([1, 5, 16, 61, 700]))
     def wait(self, seconds: int) -> None:
         self.rig.clock.advance(seconds)
         self.model.now = self.rig.clock.time()
 
-    @precondition(lambda self: len(self.model.records) >= 4)
-    @rule()
     def wait_a_day(self) -> None:
         """Finished records and keys may go; living tasks and dead letters stay."""
-        self.wait(90_000)
+        self.wait(DAY)
         while self.run(self.turn().tidy()).pruned:
             pass
         self.model.promote()
@@ -344,7 +322,7 @@ class Machine(RuleBasedStateMachine):
         self.wait(700)
         while any(map(self.model.is_live, self.model.workers)):
             self.wait(700)
-        self.sweep(True)
+        self.sweep(settle=True)
         self.tokens = ["last", "", ""]
         self.renew(0)
         while any(not record.state.is_final for record in self.model.records.values()):
@@ -374,5 +352,6 @@ def test_a_broker_does_what_the_model_does(store: str, request: pytest.FixtureRe
             deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
+            phases=[Phase.explicit, Phase.generate, Phase.shrink],
         ),
     )

@@ -174,6 +174,7 @@ def _exchanges(code: str) -> list[tuple[str, str]]:
 async def main(plan: dict[str, Any]) -> int:
     """Run all steps; returns the exit code."""
     session = Session(plan["page"])
+    step: dict[str, Any] = {"line": 0}
     try:
         for step in plan["steps"]:
             await session.do(step)

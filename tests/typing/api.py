@@ -1,4 +1,4 @@
-"""The public API as a user types it; mypy and pyright read this file, `test_typing.py` runs them."""
+"""The public API as a user types it, for mypy and pyright: `test_typing.py` runs them."""
 
 from __future__ import annotations
 

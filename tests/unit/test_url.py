@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyor.brokers.url import connect, redact
+from conveyor.brokers.url import connect
 from conveyor.core.errors import InvalidOption, InvalidURL
+from conveyor.core.urls import redact
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from conveyor.core.errors import InvalidURL
+from conveyor.core.urls import redact
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
@@ -44,13 +45,3 @@ def connect(url: str, *, clock: Clock | None = None) -> Broker:
             f"broker URL {redact(url)!r} needs the package {exc.name!r}: pip install '{extra}'"
         ) from exc
     return broker
-
-
-def redact(url: str) -> str:
-    """Return the URL with its password replaced, fit for logs and messages."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}" if user else f"***@{host}"))

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from conveyor.brokers.url import redact
+from conveyor.core.urls import redact
 from conveyor.cli.noop import QUEUE, app, noop
 from conveyor.core.task import Pause
 

@@ -25,7 +25,9 @@ log = logging.getLogger("conveyor.keeper")
 ROLE = "keeper"
 EVERY = 2.0
 """Seconds between rounds: a lost task waits for its lease to end, and at most this."""
-LEADERSHIP = 10.0
+LEADERSHIP = 2 / 3
+"""Part of a lease that leadership lasts: the end of a leader that died together with a worker is
+no reason for that worker's tasks to wait longer."""
 _CHUNK, _CALLS = 1_000, 50
 
 
@@ -94,7 +96,7 @@ class Keeper:
 
     async def _lead(self) -> bool:
         asked_at = self._clock.monotonic()
-        broker_time = await self._broker.lead(ROLE, self._holder, LEADERSHIP)
+        broker_time = await self._broker.lead(ROLE, self._holder, self._lease * LEADERSHIP)
         if broker_time is None:
             self._watch.followed()
             self.leading = False

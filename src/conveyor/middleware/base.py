@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conveyor.core.task import NewTask
     from conveyor.context import CurrentTask
+    from conveyor.core.task import NewTask
 
 PushNext = Callable[["NewTask"], Awaitable[Any]]
 RunNext = Callable[[], Awaitable[Any]]

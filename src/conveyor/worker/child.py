@@ -132,8 +132,9 @@ class Shift:
         return EXIT_ABORTED if self._aborted else EXIT_OK
 
     async def _connect(self) -> Broker:
-        from conveyor.brokers.url import connect, redact
+        from conveyor.brokers.url import connect
         from conveyor.core.errors import ConveyorError
+        from conveyor.core.urls import redact
 
         url = self._app.url
         if ":memory:" in url:

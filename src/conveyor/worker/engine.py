@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
+    from conveyor.tasks import TaskDefinition
     from conveyor.worker.board import Board, LocalBoard
     from conveyor.worker.processes import ProcessPool
     from conveyor.worker.settings import WorkerSettings
@@ -224,7 +225,12 @@ class Engine:
         now = self._clock.monotonic()
         if now >= self._adopt_at:
             self._adopt_at = now + POLL
-            self._accept(await self.broker.adopt(self.token, list(self.names), self._queues, want))
+            try:
+                parked = await self.broker.adopt(self.token, list(self.names), self._queues, want)
+            except BrokerError as exc:
+                await self._after_failure(exc)
+                return
+            self._accept(parked)
         if reply.next_due is not None and reply.next_due < POLL:
             asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
         idle = not (self._running or self._waiting or self.completer.pending)
@@ -290,22 +296,16 @@ class Engine:
         while self._waiting and len(self._running) < self.settings.concurrency:
             lease, _ = self._waiting.popleft()
             definition = self.names[lease.task.name]
-            where = self._where(lease, definition.executor, definition.fn)
-            slot = self.board.started(lease.task.id, lease.execution, alone=lease.must_run_alone)
+            where = _where(lease, definition)
+            slot = self.board.started(lease.task.id, lease.execution, alone=where == "process")
             run = Run(lease, definition, where, slot)
             self._running[lease.task.id] = run
             self._executor.start(run)
 
-    @staticmethod
-    def _where(lease: Lease, executor: str, fn: Callable[..., Any]) -> str:
-        if executor == "process" or lease.must_run_alone:
-            return "process"
-        return "loop" if asyncio.iscoroutinefunction(fn) else "thread"
-
     def _ended(self, run: Run, outcome: Outcome) -> None:
         self._running.pop(run.lease.task.id, None)
         self.board.ended(run.slot)
-        self._notes.forget(run)
+        self._notes.forget(run.context)
         duration = self._clock.monotonic() - run.started_mono
         self._prefetch.ended(duration)
         if self._aborted:
@@ -357,5 +357,17 @@ class Engine:
         from conveyor.worker.processes import ProcessPool
 
         if self._pool is None:
-            self._pool = ProcessPool(self.settings.target, self.settings.concurrency)
+            self._pool = ProcessPool(
+                self.settings.target,
+                self.settings.concurrency,
+                url=self.app.url,
+                grace=self.settings.kill_grace,
+                log_level=self.settings.log_level,
+            )
         return self._pool
+
+
+def _where(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
+    if definition.executor == "process" or lease.must_run_alone:
+        return "process"
+    return "loop" if definition.is_async else "thread"

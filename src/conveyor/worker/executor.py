@@ -106,7 +106,7 @@ class Executor:
         processes: Callable[[], ProcessPool],
         grace: float,
         on_end: Callable[[Run, Outcome], None],
-        on_note: Callable[[Run], None],
+        on_note: Callable[[CurrentTask], None],
     ) -> None:
         self._layers = layers
         self._state = state
@@ -127,13 +127,13 @@ class Executor:
         now = run.started_at = self._clock.time()
         run.started_mono = self._clock.monotonic()
         deadline_at = None if timeout is None else now + timeout
-        run.context = CurrentTask(run.lease, self._state, deadline_at, lambda _: self._on_note(run))
+        run.context = CurrentTask(run.lease, self._state, deadline_at, self._on_note)
         if run.where == "thread":
             job = partial(contextvars.Context().run, self._in_thread, run)
             self._threads.submit(job, partial(self._thread_ended, run))
         else:
             body = self._on_loop if run.where == "loop" else self._in_process
-            run.task = self._loop.create_task(body(run), name=run.lease.task.name)
+            run.task = self._loop.create_task(body(run))
         if timeout is not None and run.where != "process":
             run.deadline = self._deadlines.after(timeout, partial(self.stop, run, Stop.TIMEOUT))
 
@@ -172,7 +172,7 @@ class Executor:
     def _end(self, run: Run, outcome: Outcome) -> None:
         if run.ended:
             return
-        run.ended = True
+        run.ended = run.context.over = True
         if run.deadline is not None:
             run.deadline.cancel()
         self._on_end(run, outcome)
@@ -253,7 +253,7 @@ class Executor:
             run.context.note = progress or run.context.note
             if lines:
                 run.context.keep_lines(lines)
-            self._on_note(run)
+            self._on_note(run.context)
 
         try:
             outcome = await self._processes().run(

@@ -9,39 +9,40 @@ from conveyor.core.errors import BrokerError
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
-    from conveyor.worker.executor import Run
+    from conveyor.context import CurrentTask
 
 EVERY = 0.5
 
 
 class Notes:
-    """Collects runs that have news; `flush` stores the newest news of each."""
+    """Collects tasks that have news; `flush` stores the newest news of each."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._fresh: set[Run] = set()
+        self._fresh: set[CurrentTask] = set()
 
-    def touch(self, run: Run) -> None:
-        """Mark a run as having news. Safe from any thread."""
-        self._fresh.add(run)
+    def touch(self, task: CurrentTask) -> None:
+        """Mark a task as having news. Safe from any thread."""
+        self._fresh.add(task)
 
-    def forget(self, run: Run) -> None:
-        """The run ended: its record will carry the logs."""
-        self._fresh.discard(run)
+    def forget(self, task: CurrentTask) -> None:
+        """The execution ended: its record will carry the logs."""
+        self._fresh.discard(task)
 
     async def flush(self) -> None:
         """Store the news. What the broker cannot take now is tried again next time."""
         if not self._fresh:
             return
-        runs, self._fresh = self._fresh, set()
-        live = [run for run in runs if not run.ended]
+        fresh, self._fresh = self._fresh, set()
+        live = [task for task in fresh if not task.over]
+        if not live:
+            return
         try:
-            await self._broker.annotate([_note(run) for run in live])
+            await self._broker.annotate([_note(task) for task in live])
         except BrokerError:
-            self._fresh.update(run for run in live if not run.ended)
+            self._fresh.update(task for task in live if not task.over)
 
 
-def _note(run: Run) -> Note:
-    context, task = run.context, run.lease.task
-    lines = context.log_lines.lines() if context.log_lines is not None else ()
-    return Note(task.id, task.queue, run.lease.execution, context.note, lines)
+def _note(task: CurrentTask) -> Note:
+    lines = task.log_lines.lines() if task.log_lines is not None else ()
+    return Note(task.id, task.queue, task.fencing_token, task.note, lines)

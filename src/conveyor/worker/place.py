@@ -75,7 +75,7 @@ class Place:
         exit_ = await child.end()
         if crew.is_ending or child.stopping:
             return crew.is_ending
-        why = child.refusal or f"child {child.pid} {exit_} while it was starting"
+        why = child.refusal or child.fault or f"while it was starting, child {child.pid} {exit_}"
         if not crew.proven:
             crew.give_up(why, EXIT_USER_ERROR if child.refusal else EXIT_FAILURE)
             return True

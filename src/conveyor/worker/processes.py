@@ -183,7 +183,7 @@ class PoolProcess:
         if self._ready.done():
             self._ready.result()
         elif self.gone:
-            raise ProcessUnusable(f"a process {self.exited.result()} while it was starting")
+            raise ProcessUnusable(f"while it was starting, a process {self.exited.result()}")
 
     async def execute(
         self, lease: Lease, timeout: float | None, on_note: OnNote, stopped: asyncio.Task[Any]

@@ -39,5 +39,5 @@ async def changes(root: Path, every: float = EVERY) -> AsyncIterator[list[str]]:
         await asyncio.sleep(every)
         after = await asyncio.to_thread(look, root)
         if after != before:
-            yield sorted(path for path, _ in after.items() ^ before.items())
+            yield sorted({path for path, _ in after.items() ^ before.items()})
             before = after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +41,10 @@ def step(tx: Transaction, beat: Step) -> StepReply:
         wanted = beat.want - len(leases)
         if wanted > 0:
             leases += _claim(tx, queue, name, wanted, number, beat.worker)
-    next_due = None
-    if len(leases) < beat.want:
-        next_due = _next_due(tx, queues)
-    return StepReply(leases, refused, cancels, next_due)
+    if len(leases) >= beat.want:
+        tx.sated.add(beat.worker)
+        return StepReply(leases, refused, cancels)
+    return StepReply(leases, refused, cancels, _next_due(tx, queues))
 
 
 def open_queues(tx: Transaction, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -119,6 +120,11 @@ def lease_rows(
         counters = UNTOUCHED if story is None else decode_story(story).counters
         leases.append(Lease(decode_task(body), execution, counters, False, token, at))
     return leases
+
+
+def any_parked(connection: sqlite3.Connection) -> bool:
+    """Whether any task is parked."""
+    return connection.execute(SQL["any_parked"]).fetchone() is not None
 
 
 def adopt(

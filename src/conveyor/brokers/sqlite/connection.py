@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conveyor.brokers.sqlite.options import Location
@@ -73,14 +75,23 @@ def _prepare(connection: sqlite3.Connection, where: Location, reader: bool) -> N
 
 def _use_wal(connection: sqlite3.Connection, where: Location) -> None:
     # The switch itself needs the file alone for a moment: wait for whoever has it.
-    connection.execute(f"PRAGMA busy_timeout = {int(where.busy_timeout * 1000)}")
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute("PRAGMA busy_timeout = 0")
+    with waiting(connection, where):
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise BrokerUnavailable(
             f"the SQLite database {where.path!r} cannot keep a write-ahead log (journal mode stays "
             f"{mode!r}): is it on a network file system?"
         )
+
+
+@contextmanager
+def waiting(connection: sqlite3.Connection, where: Location) -> Iterator[None]:
+    """Let SQLite itself wait for locks, for statements that are rare."""
+    connection.execute(f"PRAGMA busy_timeout = {int(where.busy_timeout * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
 
 
 def code_of(exc: sqlite3.Error) -> int:

@@ -117,6 +117,10 @@ class Doorbell:
 
     def rung(self, tx: Transaction) -> None:
         """Wake whom a committed transaction concerns. In the writer's thread."""
+        for worker in tx.sated:
+            listener = self._listeners.get(worker)
+            if listener is not None:
+                listener.disarm()
         if tx.wake_all:
             for listener in list(self._listeners.values()):
                 self._wake(listener)

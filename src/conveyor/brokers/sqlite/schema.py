@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from conveyor.brokers.sqlite.connection import waiting
 from conveyor.brokers.sqlite.options import Location
 from conveyor.brokers.sqlite.statements import script
 from conveyor.core.errors import SchemaMismatch
@@ -33,9 +34,24 @@ def check(connection: sqlite3.Connection, where: Location) -> None:
 
 
 def migrate(connection: sqlite3.Connection, where: Location) -> list[str]:
-    """Bring the schema up to date, inside the caller's transaction; return what was done."""
+    """Bring the schema up to date in one transaction; return a line per change made."""
     check(connection, where)
+    if version(connection) == VERSION:
+        return []
+    with waiting(connection, where):
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = _apply(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _apply(connection: sqlite3.Connection) -> list[str]:
     done = []
+    # Asked again under the lock: somebody may have done it meanwhile.
     for number in range(version(connection) + 1, VERSION + 1):
         name = MIGRATIONS[number - 1]
         for statement in _split(script(name)):

@@ -79,7 +79,7 @@ class Transaction:
     """One verb's share of a write transaction.
 
     `careful` tells a verb that its fast way was undone. `wake` and `wake_workers` collect whom to
-    ring for after the commit.
+    ring for after the commit, `sated` workers that need no bell now.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Transaction:
         self.wake: set[str] = set()
         self.wake_workers: set[str] = set()
         self.wake_all = False
+        self.sated: set[str] = set()
         self._event = event
         self._ordered = 0
         self._changes: dict[tuple[int, int, int], list[bytes]] = {}

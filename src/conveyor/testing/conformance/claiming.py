@@ -94,9 +94,10 @@ async def test_more_can_be_wanted_than_there_is(rig: Rig) -> None:
 
 
 async def test_the_first_queue_is_drained_before_the_next(rig: Rig) -> None:
-    second = [await rig.pushed(queue="b", priority=9) for _ in range(3)]
-    first = [await rig.pushed(queue="a", priority=0) for _ in range(2)]
-    assert await rig.waiting_ids(want=4, queues=["a", "b"]) == ids([*first, *second[:2]])
+    """In the order given, whatever their names, priorities and ages."""
+    second = [await rig.pushed(queue="a", priority=9) for _ in range(3)]
+    first = [await rig.pushed(queue="z", priority=0) for _ in range(2)]
+    assert await rig.waiting_ids(want=4, queues=["z", "a"]) == ids([*first, *second[:2]])
 
 
 async def test_only_the_queues_asked_for_are_served(rig: Rig) -> None:

@@ -135,3 +135,25 @@ CREATE TABLE conveyor_event (
     count   INTEGER NOT NULL,
     changes BLOB    NOT NULL
 );
+
+-- Everything known of every task, one row each: what the inspector reads.
+CREATE VIEW conveyor_tasks AS
+SELECT t.seq, t.id, q.name AS queue, n.name AS name, t.priority,
+       CASE WHEN f.seq IS NOT NULL THEN f.state
+            WHEN l.id IS NOT NULL THEN 3
+            WHEN d.seq IS NOT NULL THEN 1
+            ELSE 2 END AS state,
+       coalesce(f.execution, l.execution, t.execution) AS execution,
+       d.rank AS due_at,
+       w.token AS worker, l.at AS leased_at, l.cancel, l.note,
+       p.seq IS NOT NULL AS parked,
+       f.finished_at, f.record, t.story, t.body
+FROM conveyor_task t
+LEFT JOIN conveyor_queue q ON q.id = t.queue
+LEFT JOIN conveyor_name n ON n.id = t.name
+LEFT JOIN conveyor_finished f ON f.seq = t.seq
+LEFT JOIN conveyor_lease l ON l.id = t.id
+LEFT JOIN conveyor_worker w ON w.id = l.worker
+LEFT JOIN conveyor_due d
+       ON d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)
+LEFT JOIN conveyor_parked p ON p.seq = t.seq;

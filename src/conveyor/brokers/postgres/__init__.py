@@ -1,0 +1,1 @@
+"""The PostgreSQL store: one schema of a database, reached with asyncpg."""

@@ -1,0 +1,70 @@
+-- Store tasks, all or none. Answers one row per keyed task whose key another task holds.
+CREATE OR REPLACE FUNCTION push(
+    given double precision, ids uuid[], queues text[], names text[], priorities smallint[],
+    delays double precision[], dues double precision[], bodies bytea[],
+    keyed uuid[], keys text[], digests text[]
+) RETURNS TABLE (id uuid, holder uuid, conflict boolean) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    taken uuid[] := '{}';
+    woken text[];
+    which text;
+    place integer;
+    at integer;
+    held record;
+BEGIN
+    FOR place IN 1 .. coalesce(cardinality(keyed), 0) LOOP
+        at := array_position(ids, keyed[place]);
+        INSERT INTO idem AS i VALUES (
+            queues[at], names[at], keys[place], keyed[place], digests[place], NULL)
+        ON CONFLICT (queue, name, key) DO UPDATE
+            SET id = excluded.id, digest = excluded.digest, expires = NULL
+            WHERE i.expires <= clock;
+        SELECT i.id, i.digest INTO held FROM idem i
+            WHERE i.queue = queues[at] AND i.name = names[at] AND i.key = keys[place];
+        IF held.id <> keyed[place] THEN
+            taken := taken || keyed[place];
+            id := keyed[place];
+            holder := held.id;
+            conflict := held.digest <> digests[place];
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    WITH given AS (
+        SELECT t.*, coalesce(clock + t.delay, t.due) AS start
+        FROM unnest(ids, queues, names, priorities, delays, dues, bodies)
+            AS t (id, queue, name, priority, delay, due, body)
+    ), stored AS (
+        INSERT INTO task (id, queue, name, priority, body)
+        SELECT g.id, g.queue, g.name, g.priority, g.body FROM given g
+        WHERE taken = '{}' OR g.id <> ALL (taken)
+        ON CONFLICT DO NOTHING RETURNING id, queue, priority
+    ), fresh AS (
+        SELECT s.id, s.queue, s.priority, g.start, g.start > clock AS later
+        FROM stored s JOIN given g ON g.id = s.id
+    ), first AS (
+        INSERT INTO ready SELECT f.queue, clock - 60 * f.priority, 0, f.id
+        FROM fresh f WHERE f.later IS NOT TRUE
+    ), later AS (
+        INSERT INTO due SELECT f.queue, f.start, f.id FROM fresh f WHERE f.later
+    ), told AS (
+        INSERT INTO event (at, queue, state, execution, ids)
+        SELECT clock, f.queue, CASE WHEN f.later THEN 1 ELSE 2 END, 0, array_agg(f.id)
+        FROM fresh f GROUP BY f.queue, CASE WHEN f.later THEN 1 ELSE 2 END
+        RETURNING queue
+    )
+    SELECT array_agg(DISTINCT queue) INTO woken FROM told;
+
+    IF woken IS NOT NULL THEN
+        -- Asked first: an insert that finds its row would still burn a lock and a WAL record.
+        IF EXISTS (SELECT 1 FROM unnest(woken) AS w (name)
+                   WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.name = w.name)) THEN
+            INSERT INTO queue (name) SELECT unnest(woken) ORDER BY 1 ON CONFLICT DO NOTHING;
+        END IF;
+        FOREACH which IN ARRAY woken LOOP
+            PERFORM pg_notify(current_schema(), 'q' || which);
+        END LOOP;
+    END IF;
+END $$;

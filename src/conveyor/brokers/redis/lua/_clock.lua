@@ -1,0 +1,19 @@
+-- Every script: one KEYS[1], the root of a queue's keys ("{namespace:queue}", one cluster slot) or of
+-- the namespace's ("{namespace}"). All other keys are made from it, so that they share its slot and
+-- that a call costs one key, not twenty. ARGV[1] is the time in ms, or '' for the server's own clock.
+local call = redis.call
+local root, now = KEYS[1], tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- A time as the six bytes that also begin a UUIDv7: short, and comparable with one.
+local function six(ms)
+  return struct.pack('>I6', ms)
+end
+
+-- Lua prints numbers of 14 digits and more as 1e+14.
+local function whole(number)
+  return string.format('%.0f', number)
+end

@@ -1,0 +1,101 @@
+-- Settlements: {firsts, others}.
+--   firsts: {bucket, ms to keep it, ids, ids as one string, packed first fields of the endings}:
+--     successes of first executions without a key, most of all there is, moved in bulk
+--   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
+--     the ending (of a cancellation, should it live on though flagged), packed execution or '',
+--     packed Touched, key field or '', ms to keep it, name}
+--     letters: s, f, c final; q queued again, d scheduled, p parked
+--   c       HASH id -> worker + "\n" + packed cancellation, of running tasks asked to stop
+--   notes   HASH id -> "<execution number> <packed Note>"
+--   p:<name>, pn   ZSET of parked ids by time, SET of the names that have some
+-- A removal comes first everywhere: a script that began with one is let through when memory is full,
+-- so that workers go on settling while producers are told so.
+local KEPT_EXECUTIONS = 1000
+local refused = {}
+local has_flags, has_notes
+
+local function settle_firsts(group)
+  local ids, fives, stamp = group[3], group[5], six(now)
+  local holds = call('HMGET', root .. ':i', unpack(ids))
+  local endings, fine = {}, {}
+  for k, id in ipairs(ids) do
+    local hold = holds[k]
+    if hold and string.sub(hold, 1, 2) == '1 ' then
+      local n = #fine + 1
+      fine[n] = id
+      endings[2 * n - 1] = id
+      endings[2 * n] = stamp .. fives[k]
+    else
+      refused[#refused + 1] = id
+    end
+  end
+  if #fine == 0 then return end
+  call('HDEL', root .. ':i', unpack(fine))
+  call('HSET', bucket(':f:', group[1]), unpack(endings))
+  keep_bucket(group[1], now + group[2])
+  if has_notes then call('HDEL', root .. ':notes', unpack(fine)) end
+  if has_flags then call('HDEL', root .. ':c', unpack(fine)) end
+  tell('s1', #fine == #ids and group[4] or table.concat(fine), #fine)
+end
+
+local function take_flag(id)
+  local flag = has_flags and call('HGET', root .. ':c', id)
+  if not flag then return nil end
+  call('HDEL', root .. ':c', id)
+  local worker, packed = string.match(flag, '^(.-)\n(.*)$')
+  call('SREM', root .. ':cw:' .. worker, id)
+  return packed
+end
+
+local function live_on(entry, letter)
+  local id, number, priority = entry[1], entry[2], entry[4]
+  call('HSET', root .. ':m', id, number .. ' ' .. entry[8])
+  if entry[7] ~= '' then
+    local history = root .. ':x:' .. id
+    if call('RPUSH', history, entry[7]) > KEPT_EXECUTIONS then
+      call('LTRIM', history, -KEPT_EXECUTIONS, -1)
+    end
+  end
+  if letter == 'd' then
+    schedule(id, priority, now + entry[5])
+    tell('d' .. number, id, 1)
+    return 0
+  end
+  tell('q' .. number, id, 1)
+  if letter == 'p' then
+    call('ZADD', root .. ':p:' .. entry[11], whole(now), id)
+    call('SADD', root .. ':pn', entry[11])
+    return 0
+  end
+  wait(id, priority, now)
+  return 1
+end
+
+-- Returns how many tasks became available.
+local function settle_one(entry)
+  local id, number, letter = entry[1], entry[2], entry[3]
+  local hold = call('HGET', root .. ':i', id)
+  if not hold or string.match(hold, '^%d+') ~= tostring(number) then
+    refused[#refused + 1] = id
+    return 0
+  end
+  call('HDEL', root .. ':i', id)
+  if has_notes then call('HDEL', root .. ':notes', id) end
+  local flag = take_flag(id)
+  if letter == 's' or letter == 'f' or letter == 'c' or flag then
+    if letter == 'q' or letter == 'd' or letter == 'p' then letter = 'c' end
+    finish(id, letter, entry[6], flag, entry[9], entry[10])
+    tell(letter .. number, id, 1)
+    return 0
+  end
+  return live_on(entry, letter)
+end
+
+local function settle_all(settlements)
+  has_flags = call('EXISTS', root .. ':c') == 1
+  has_notes = call('EXISTS', root .. ':notes') == 1
+  for _, group in ipairs(settlements[1]) do settle_firsts(group) end
+  local released = 0
+  for _, entry in ipairs(settlements[2]) do released = released + settle_one(entry) end
+  return released
+end

@@ -1,0 +1,27 @@
+-- include: clock bucket tell lease
+-- Leases parked tasks whose names the worker knows.
+-- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] MessagePack of the names it knows
+-- Reply: {now, 1 if the worker's lease is live here or nothing is parked, leased tasks as one
+-- MessagePack array or '', {place, m ...}}
+local worker, want = ARGV[2], tonumber(ARGV[3])
+local names = call('SMEMBERS', root .. ':pn')
+if #names == 0 then return { whole(now), 1, '', {} } end
+if not may_lease(worker) then return { whole(now), 0, '', {} } end
+
+local function adopt_named(name)
+  local key, ids = root .. ':p:' .. name, {}
+  local popped = call('ZPOPMIN', key, want - #leased)
+  for k = 1, #popped, 2 do ids[#ids + 1] = popped[k] end
+  give(ids, worker)
+  if call('EXISTS', key) == 0 then call('SREM', root .. ':pn', name) end
+end
+
+if call('EXISTS', root .. ':pause') == 0 then
+  local known = {}
+  for _, name in ipairs(cmsgpack.unpack(ARGV[4])) do known[name] = true end
+  for _, name in ipairs(names) do
+    if known[name] and #leased < want then adopt_named(name) end
+  end
+  publish()
+end
+return { whole(now), 1, leased_tasks(), leased_before }

@@ -1,0 +1,63 @@
+-- include: clock bucket tell ring wait
+-- Housekeeping of one queue: promotes due tasks, prunes what retention has ended; at most ARGV[2] of
+-- each kind, so that no call takes long. Reply: {promoted, pruned}
+local limit = tonumber(ARGV[2])
+local SWEPT_KEPT_MS = 7 * RETENTION_MS
+
+local function prune_keys()
+  local fields = call('ZRANGEBYSCORE', root .. ':kx', '-inf', whole(now), 'LIMIT', 0, limit)
+  if #fields > 0 then
+    call('HDEL', root .. ':keys', unpack(fields))
+    call('ZREM', root .. ':kx', unpack(fields))
+  end
+  return #fields
+end
+
+local function prune_dead()
+  local ids = call('ZRANGEBYSCORE', root .. ':dx', '-inf', whole(now), 'LIMIT', 0, limit)
+  if #ids == 0 then return 0 end
+  call('ZREM', root .. ':dx', unpack(ids))
+  call('HDEL', root .. ':failed', unpack(ids))
+  call('HDEL', root .. ':cancelled', unpack(ids))
+  for _, id in ipairs(ids) do call('HDEL', tasks_of(id), id) end
+  return #ids
+end
+
+-- Successes go by the bucket. When nothing else is in it, it is freed in the background at once,
+-- however large; else the living and the dead letters in it have to stay.
+local function prune_bucket(prefix)
+  local tasks, successes = bucket(':j:', prefix), bucket(':f:', prefix)
+  local number = call('HLEN', successes)
+  if call('HLEN', tasks) == number then
+    call('UNLINK', tasks, successes)
+  elseif number > 0 then
+    local ids = call('HRANDFIELD', successes, limit)
+    call('HDEL', tasks, unpack(ids))
+    call('HDEL', successes, unpack(ids))
+    number = #ids
+  end
+  if call('EXISTS', successes) == 0 then call('ZREM', root .. ':fb', prefix) end
+  return number
+end
+
+local function prune_successes()
+  local number = 0
+  for _, prefix in ipairs(call('ZRANGEBYSCORE', root .. ':fb', '-inf', whole(now), 'LIMIT', 0, 16)) do
+    if number < limit then number = number + prune_bucket(prefix) end
+  end
+  return number
+end
+
+-- Buckets whose last task is gone are no longer listed, oldest first.
+local function forget_buckets()
+  for _, prefix in ipairs(call('ZRANGE', root .. ':jb', 0, 15)) do
+    if call('EXISTS', bucket(':j:', prefix)) == 0 then call('ZREM', root .. ':jb', prefix) end
+  end
+end
+
+local promoted = promote(limit)
+local pruned = prune_keys() + prune_dead() + prune_successes()
+forget_buckets()
+call('ZREMRANGEBYSCORE', root .. ':w', whole(SWEPT_KEPT_MS - now), 0)
+ring(promoted)
+return { promoted, pruned }

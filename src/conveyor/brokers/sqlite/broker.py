@@ -1,0 +1,245 @@
+"""The SQLite broker: every verb of `conveyor.brokers.base.Broker`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from conveyor.brokers.base import (
+    Holding,
+    Inspector,
+    Note,
+    Pushed,
+    Renewal,
+    Step,
+    StepReply,
+    Tidied,
+    WorkerInfo,
+)
+from conveyor.brokers.sqlite import claim, endings, leases, push, schema, tidy, views
+from conveyor.brokers.sqlite.doorbell import Doorbell
+from conveyor.brokers.sqlite.inspector import SQLiteInspector
+from conveyor.brokers.sqlite.lane import Lane
+from conveyor.brokers.sqlite.options import locate
+from conveyor.brokers.sqlite.rows import micros
+from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.errors import BrokerError, BrokerUnavailable
+from conveyor.core.task import Final, Lease, NewTask, Pause, State
+from conveyor.system import SystemClock
+
+if TYPE_CHECKING:
+    from conveyor.core.clock import Clock
+
+T = TypeVar("T")
+PUSH_CHUNK = 1_000
+POLL_SECONDS = 0.25
+"""How often the file is looked at for changes where bells cannot reach other processes."""
+
+
+class SQLiteBroker:
+    """A store in one SQLite file, shared by the processes of a machine; in memory without a path.
+
+    `url` is `sqlite:///relative.db`, `sqlite:////absolute.db` or `sqlite://`, with the options
+    `synchronous` (full, normal) and `busy_timeout` (seconds). Raises `InvalidURL`.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.url = url
+        self._where = locate(url)
+        self._clock: Clock = clock or SystemClock()
+        self._pid = 0
+        self._writer: Lane | None = None
+        self._reader: Lane | None = None
+        self._bell: Doorbell | None = None
+        self._poll: asyncio.Task[None] | None = None
+        self._inspector = SQLiteInspector(self._read, self._now)
+
+    # -- opening and closing
+
+    async def open(self) -> None:
+        """Open the file, making it and its schema when there is none. Raises `BrokerUnavailable`,
+        `SchemaMismatch`.
+        """
+        await self.migrate()
+
+    async def migrate(self) -> list[str]:
+        """Bring the schema to this version; opens the file first when it is not open."""
+        writer = self._writer or await self._connect()
+        where = self._where
+        try:
+            return await writer.read(lambda connection: schema.migrate(connection, where))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _connect(self) -> Lane:
+        self._pid = os.getpid()
+        self._bell = Doorbell(self._where.path)
+        writer = Lane(self._where, self._clock, rung=self._bell.rung)
+        try:
+            await writer.start()
+            self._writer = writer
+            if self._where.path is not None:
+                reader = Lane(self._where, self._clock, reader=True)
+                await reader.start()
+                self._reader = reader
+        except BaseException:
+            await self.close()
+            raise
+        return writer
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of connections, threads and sockets."""
+        if self._poll is not None:
+            self._poll.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._poll
+            self._poll = None
+        lanes, self._writer, self._reader = (self._reader, self._writer), None, None
+        for lane in lanes:
+            if lane is not None:
+                await lane.close()
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
+    # -- verbs
+
+    async def push(self, tasks: Sequence[NewTask]) -> list[Pushed]:
+        """Store tasks; those of several chunks share commits."""
+        answers = []
+        for start in range(0, len(tasks), PUSH_CHUNK):
+            batch = push.prepare(tasks[start : start + PUSH_CHUNK])
+            answers.append(self._write(partial(push.push, batch=batch)))
+        return [pushed for answer in answers for pushed in await answer]
+
+    async def step(self, step: Step) -> StepReply:
+        """Settle, promote and lease in one transaction."""
+        listener = self._bell.find(step.worker) if self._bell is not None else None
+        if listener is None or step.want <= 0:
+            return await self._write(lambda tx: claim.step(tx, step))
+        marked = listener.before_step()
+        reply = await self._write(lambda tx: claim.step(tx, step))
+        listener.after_step(sated=len(reply.leases) >= step.want, marked=marked)
+        return reply
+
+    async def adopt(
+        self, worker: str, names: Sequence[str], queues: Sequence[str], want: int
+    ) -> list[Lease]:
+        """Lease parked tasks; when there are none at all, only a look."""
+        if want <= 0 or not names or not await self._read(claim.any_parked):
+            return []
+        return await self._write(lambda tx: claim.adopt(tx, worker, names, queues, want))
+
+    async def renew(
+        self, workers: Sequence[str], seconds: float, info: WorkerInfo | None = None
+    ) -> dict[str, Renewal]:
+        """Make leases good for `seconds` from now; 0 ends them."""
+        return await self._write(lambda tx: leases.renew(tx, workers, seconds, info))
+
+    async def held(self, worker: str | None = None, limit: int = 1_000) -> list[Holding]:
+        """Running tasks of a worker, or of all silent ones, which are thereby swept."""
+        return await self._write(lambda tx: leases.held(tx, worker, limit))
+
+    async def grace(self, seconds: float) -> None:
+        """Lengthen every lease by `seconds`."""
+        await self._write(lambda tx: leases.grace(tx, seconds))
+
+    async def cancel(
+        self, ids: Sequence[str], *, by: str = "", reason: str = ""
+    ) -> dict[str, State]:
+        """Cancel waiting tasks, flag running ones and ring for their workers."""
+        return await self._write(lambda tx: endings.cancel(tx, ids, by, reason))
+
+    async def requeue(self, ids: Sequence[str]) -> list[str]:
+        """Give dead letters another life; make scheduled tasks due."""
+        return await self._write(lambda tx: endings.requeue(tx, ids))
+
+    async def discard(self, ids: Sequence[str]) -> list[str]:
+        """Delete dead letters for good."""
+        return await self._write(lambda tx: endings.discard(tx, ids))
+
+    async def annotate(self, notes: Sequence[Note]) -> list[bool]:
+        """Store progress and logs of running executions."""
+        return await self._write(lambda tx: leases.annotate(tx, notes))
+
+    async def finals(self, ids: Sequence[str]) -> dict[str, Final]:
+        """What tasks ended in. Raises `TaskNotFound`."""
+        now = self._now()
+        return await self._read(lambda connection: views.finals(connection, ids, now))
+
+    async def pause(self, queue: str, pause: Pause | None) -> None:
+        """Pause or resume a queue."""
+        await self._write(lambda tx: endings.pause(tx, queue, pause))
+
+    async def tidy(self, limit: int = 1_000) -> Tidied:
+        """Promote what is due, delete what is past its time."""
+        return await self._write(lambda tx: tidy.tidy(tx, limit))
+
+    async def lead(self, role: str, holder: str, seconds: float) -> float | None:
+        """Take, keep or give up a role."""
+        return await self._write(lambda tx: leases.lead(tx, role, holder, seconds))
+
+    def listen(
+        self, worker: str, queues: Sequence[str], ring: Callable[[], Any]
+    ) -> AbstractAsyncContextManager[None]:
+        """Ring for a worker while entered."""
+        return self._listening(worker, queues, ring)
+
+    @property
+    def inspector(self) -> Inspector:
+        """The read-only view of this store."""
+        return self._inspector
+
+    # -- how
+
+    @asynccontextmanager
+    async def _listening(
+        self, worker: str, queues: Sequence[str], ring: Callable[[], Any]
+    ) -> AsyncIterator[None]:
+        self._check_open()
+        bell = self._bell
+        assert bell is not None
+        listener = bell.enter(worker, queues, ring)
+        if self._where.path is not None and not bell.reaches_others and self._poll is None:
+            self._poll = asyncio.create_task(self._watch_file(bell), name="conveyor-sqlite-poll")
+        try:
+            yield
+        finally:
+            bell.leave(listener)
+
+    async def _watch_file(self, bell: Doorbell) -> None:
+        seen = -1
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            with suppress(BrokerError):
+                version = await self._read(views.data_version)
+                if version != seen:
+                    bell.ring_all_here()
+                seen = version
+
+    def _now(self) -> int:
+        return micros(self._clock.time())
+
+    def _write(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        return self._check_open().write(work)
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
+        writer = self._check_open()
+        return (self._reader or writer).read(query)
+
+    def _check_open(self) -> Lane:
+        if self._writer is None:
+            raise BrokerUnavailable("this broker is not open: call open() first")
+        if self._pid != os.getpid():
+            # The copies of locks and threads that a fork makes would damage the file.
+            raise BrokerError(
+                f"this broker was opened in process {self._pid} and cannot be used after a fork: "
+                f"open one in process {os.getpid()}"
+            )
+        return self._writer
