@@ -104,3 +104,13 @@ def _slug(heading: str) -> str:
 @cache
 def _tokens(page: Path) -> list[Token]:
     return MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8"))
+
+
+def code_spans(page: Path) -> list[str]:
+    """All inline code of a page."""
+    return [
+        child.content
+        for token in _tokens(page)
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]

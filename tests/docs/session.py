@@ -126,6 +126,8 @@ class Session:
         """Close what the page left open."""
         if self._shell is not None:
             await self._shell.close()
+        if "conveyor" not in sys.modules:
+            return
         from conveyor import Conveyor
 
         for app in {id(v): v for v in self.names.values() if isinstance(v, Conveyor)}.values():

@@ -13,8 +13,10 @@ import typer
 import conveyor
 from conveyor import Conveyor, CurrentTask, Retry, logbuffer
 from conveyor.brokers import base
+from conveyor.brokers.url import connect
 from conveyor.client import TaskHandle
 from conveyor.core import codec, options, task
+from conveyor.core.errors import InvalidURL
 from conveyor.keeper import keeper
 from conveyor.tasks import Enqueuer, TaskDefinition
 from conveyor.worker import engine, notes, outcomes
@@ -64,7 +66,7 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
 
 def test_the_members_that_users_call_are_in_the_reference() -> None:
     members = [*_public(TaskHandle), *_public(Enqueuer), *_public(CurrentTask)]
-    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted"}
+    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over"}
 
     assert not _missing([name for name in members if name not in inner], "api.md")
 
@@ -133,7 +135,7 @@ NUMBERS = [
     ("lease of a worker", f"{base.LEASE_SECONDS:g} s"),
     ("renewed", f"every {_SETTINGS.renew_every:g} s"),
     ("round of the keeper", f"every {keeper.EVERY:g} s"),
-    ("leadership of a keeper", f"{keeper.LEADERSHIP:g} s"),
+    ("leadership of a keeper", f"{base.LEASE_SECONDS * keeper.LEADERSHIP:g} s"),
     ("running tasks after SIGTERM", f"{_SETTINGS.shutdown_grace:g} s"),
     ("clean-up after a stop", f"{_SETTINGS.kill_grace:g} s"),
     ("own stop before a lease ends", f"{engine.SAFETY:g} s"),
@@ -184,3 +186,30 @@ def test_redis_always_says_what_a_failover_can_lose() -> None:
     assert DOCS / "explanation" / "choosing-a-broker.md" in _pages_naming(
         "may re-run finished tasks"
     )
+
+
+STORES = {
+    "SQLite": "sqlite:///nowhere/conveyor.db",
+    "PostgreSQL": "postgresql://localhost/conveyor",
+    "Redis and Valkey": "redis://localhost/0",
+}
+
+
+def _section(title: str) -> str:
+    return _text("urls.md").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _options_said_to_exist(url: str) -> set[str]:
+    """What the error about an unknown option lists."""
+    with pytest.raises(InvalidURL) as refused:
+        connect(f"{url}?frobnicate=1")
+    return set(re.findall(r"\w+", re.split(r"(?:knows|known:|are:?) ", str(refused.value))[-1]))
+
+
+@pytest.mark.parametrize(("title", "url"), STORES.items(), ids=list(STORES))
+def test_every_option_of_a_url_is_in_the_reference(title: str, url: str) -> None:
+    rows = re.findall(r"^\| (`\w+`[^|]*) \|.*\|.*\|$", _section(title), re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
+
+    assert documented >= _options_said_to_exist(url)
+    assert len(_options_said_to_exist(url)) >= 2

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from conveyor.core.task import Lease, Task
+from conveyor.brokers.base import Broker
+from conveyor.core.task import Lease, NewTask, State, Task, TaskInfo
 from conveyor.system import new_id
 from conveyor.worker.settings import WorkerSettings
 
@@ -56,6 +57,35 @@ def lease_of(name: str, args: tuple[Any, ...] = (), **fields: Any) -> Lease:
 def lines(path: Path) -> list[list[str]]:
     """Return the lines of a file, split, as far as it exists."""
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def enqueue(store: Broker, name: str, *args: Any, **fields: Any) -> Task:
+    retry = {"max_attempts": 10, "retry_base": 0.01, "retry_cap": 0.01}
+    task = lease_of(name, args, **{**retry, **fields}).task
+    await store.push([NewTask(task)])
+    return task
+
+
+async def reached(store: Broker, task: Task, state: State, within: float = 15.0) -> TaskInfo:
+    async def there() -> TaskInfo | None:
+        found = await store.inspector.get(task.id)
+        return found if found.state is state else None
+
+    found: TaskInfo = await soon(there, within)
+    return found
+
+
+async def started(folder: Path, times: int = 1, within: float = 15.0) -> list[list[str]]:
+    """Wait until tasks have started so many times in all; returns (id, execution, pid) of each."""
+    found: list[list[str]] = await soon(
+        lambda: (seen := lines(folder / "started")) and len(seen) >= times and seen, within
+    )
+    return found
+
+
+def child_of(worker: "Worker") -> psutil.Process:
+    (child,) = worker.children()
+    return child
 
 
 class Worker:

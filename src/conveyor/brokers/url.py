@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from conveyor.core.clock import Clock
 
 _STORES = {
-    "sqlite": ("conveyor.brokers.sqlite0.broker", "SQLiteBroker", "conveyor"),
+    "sqlite": ("conveyor.brokers.sqlite.broker", "SQLiteBroker", "conveyor"),
     "postgresql": ("conveyor.brokers.postgres.broker", "PostgresBroker", "conveyor[postgres]"),
     "postgres": ("conveyor.brokers.postgres.broker", "PostgresBroker", "conveyor[postgres]"),
     "redis": ("conveyor.brokers.redis.broker", "RedisBroker", "conveyor[redis]"),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from conveyor.core.errors import NotSerialisable, PayloadTooLarge
+from conveyor.core.errors import InvalidOption, NotSerialisable, PayloadTooLarge
 
 MAX_PAYLOAD = 256 * 1024
 """Bytes of encoded arguments or result a task may carry."""
@@ -65,8 +65,13 @@ def decode(data: bytes) -> Any:
 def decoder(kind: type[T]) -> Callable[[bytes], T]:
     """Return a function that decodes MessagePack into `kind`; it raises `msgspec.ValidationError`
     with the path of the first value that does not fit.
+
+    Raises `InvalidOption` for a type that cannot be told apart when it comes back.
     """
-    return msgspec.msgpack.Decoder(kind, dec_hook=decode_other).decode
+    try:
+        return msgspec.msgpack.Decoder(kind, dec_hook=decode_other).decode
+    except TypeError as exc:
+        raise InvalidOption(f"a task's annotation cannot be decoded: {exc}") from None
 
 
 def _explain(value: Any, what: str, exc: BaseException) -> str:

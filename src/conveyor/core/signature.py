@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, Never, NoReturn, get_type_hints
 
 import msgspec
 
@@ -35,7 +35,9 @@ class Signature:
             for p in (*positional, *keyword)
             if p.kind is not p.POSITIONAL_ONLY
         }
-        self.returns: Any = hints.get("return", Any)
+        returns = hints.get("return", Any)
+        # "Never returns" says nothing about a value, and there is none to decode.
+        self.returns: Any = Any if returns in (NoReturn, Never) else returns
         order = [(f"p{i}", hints.get(p.name, Any)) for i, p in enumerate(positional)]
         typed = any(kind is not Any for _, kind in order) or any(
             kind is not Any for kind in self._kinds.values()

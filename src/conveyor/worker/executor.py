@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 def _call_into(
     call: Callable[[], Any], ended: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
 ) -> None:
+    end: tuple[Any, BaseException | None]
     try:
-        value = call()
+        end = call(), None
     except BaseException as exc:  # noqa: BLE001 - handed through the middleware
-        loop.call_soon_threadsafe(ended.set_exception, exc)
-    else:
-        loop.call_soon_threadsafe(ended.set_result, value)
+        end = None, exc
+    loop.call_soon_threadsafe(ended.set_result, end)
 
 
 class Stop(StrEnum):
@@ -226,19 +226,27 @@ class Executor:
         async def innermost() -> Any:
             ended: asyncio.Future[Any] = self._loop.create_future()
             turn.put(partial(_call_into, call, ended, self._loop))
-            return await ended
+            value, error = await ended
+            if error is not None:
+                raise error
+            return value
 
-        async def onion() -> Any:
+        async def onion() -> tuple[Any, BaseException | None]:
             activate(run.context)
             try:
-                return await run_chain(self._layers, run.context, innermost)()
+                return await run_chain(self._layers, run.context, innermost)(), None
+            except BaseException as exc:  # noqa: BLE001 - a SystemExit would end the loop
+                return None, exc
             finally:
                 turn.put(None)
 
         whole = asyncio.run_coroutine_threadsafe(onion(), self._loop)
         while (job := turn.get()) is not None:
             job()
-        return whole.result()
+        value, error = whole.result()
+        if error is not None:
+            raise error
+        return value
 
     def _thread_ended(self, run: Run, outcome: Outcome) -> None:
         if run.stuck:

@@ -32,12 +32,17 @@ def look(root: Path) -> Seen:
     return seen
 
 
+def compare(before: Seen, after: Seen) -> list[str]:
+    """Return the files that changed, came or went between two looks."""
+    return sorted({path for path, _ in before.items() ^ after.items()})
+
+
 async def changes(root: Path, every: float = EVERY) -> AsyncIterator[list[str]]:
     """Yield the files that changed, came or went, each time that some did. `every` is seconds."""
     before = await asyncio.to_thread(look, root)
     while True:
         await asyncio.sleep(every)
         after = await asyncio.to_thread(look, root)
-        if after != before:
-            yield sorted({path for path, _ in after.items() ^ before.items()})
-            before = after
+        if files := compare(before, after):
+            yield files
+        before = after

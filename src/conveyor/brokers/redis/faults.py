@@ -2,69 +2,74 @@
 
 from __future__ import annotations
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ConnectionError,  # noqa: A004 - redis-py's own
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-)
+from redis import exceptions as redis_errors
 
 from conveyor.core.errors import BrokerError, BrokerFull, BrokerUnavailable
 
+FAULTS = (redis_errors.RedisError, OSError, TimeoutError)
+"""All that a conversation with a server may raise."""
+_NO_LOGIN = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.NoPermissionError,
+)
+_SILENT = (redis_errors.TimeoutError, TimeoutError)
 _AWAY = {
     "READONLY": "is a replica and takes no writes; the primary may just have moved",
     "BUSY": "is busy with a script of somebody else",
+    "UNKILLABLE": "is busy with a script of somebody else",
     "LOADING": "is still loading its data",
     "MASTERDOWN": "has lost its primary",
     "CLUSTERDOWN": "is part of a cluster that is down",
     "TRYAGAIN": "is moving this queue to another node",
     "NOREPLICAS": "takes no writes: not enough replicas are connected (min-replicas-to-write)",
-    "UNKILLABLE": "is busy with a script of somebody else",
 }
 
 
-def translate(error: BaseException, where: str) -> BrokerError:
-    """Return what to raise for an error of the server at `where` (host:port)."""
-    if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
+class Unanswered(BrokerUnavailable):
+    """Something was sent, and whether it arrived is not known."""
+
+
+def translate(error: BaseException, where: str, *, sent: bool = False) -> BrokerError:
+    """Return what to raise for an error in talking to the server at `where` (host:port). `sent`
+    says whether a command was on its way already.
+    """
+    if isinstance(error, BrokerError):
+        return error
+    if isinstance(error, _NO_LOGIN):
         return BrokerUnavailable(
             f"Redis at {where} refused the login: {_first_line(error)}; "
             "check user, password and ACL in the broker URL"
         )
-    if isinstance(error, BusyLoadingError):
+    if isinstance(error, redis_errors.BusyLoadingError):
         return BrokerUnavailable(f"Redis at {where} {_AWAY['LOADING']}; it is safe to try again")
-    if isinstance(error, ResponseError):
-        return _answered(str(error), where)
-    if isinstance(error, TimeoutError) or not str(error):
-        return BrokerUnavailable(f"Redis at {where} did not answer in time")
-    return BrokerUnavailable(f"Redis at {where} cannot be reached: {_first_line(error)}")
+    if isinstance(error, redis_errors.ResponseError):
+        return _answered(error, where)
+    kind = Unanswered if sent else BrokerUnavailable
+    if isinstance(error, _SILENT):
+        return kind(f"Redis at {where} did not answer in time")
+    return kind(f"Redis at {where} cannot be reached: {_first_line(error)}")
 
 
-def is_moved(error: BaseException) -> bool:
-    """Whether the server is no longer the primary: other connections to it are no use either."""
-    return isinstance(error, ResponseError) and "READONLY" in str(error)
-
-
-def is_about_the_connection(error: BaseException) -> bool:
-    """Whether an error says nothing about the command."""
-    return isinstance(error, (ConnectionError, OSError, TimeoutError)) or (
-        isinstance(error, RedisError) and not isinstance(error, ResponseError)
+def is_demoted(error: object) -> bool:
+    """Whether the server says that it is no primary any more."""
+    return isinstance(error, redis_errors.ReadOnlyError) or (
+        isinstance(error, redis_errors.ResponseError) and "READONLY" in str(error)
     )
 
 
-def _answered(text: str, where: str) -> BrokerError:
-    # Older servers wrap a script's error: "Error running script (…): @user_script:1: -OOM …".
-    if "OOM command not allowed" in text or "used memory > 'maxmemory'" in text:
+def _answered(error: redis_errors.ResponseError, where: str) -> BrokerError:
+    code = getattr(error, "status_code", None)
+    text = f"{code} {error}" if code else str(error)
+    # Older servers wrap what a script met: "Error running script (…): @user_script:1: -OOM …".
+    if "OOM " in text or "used memory > 'maxmemory'" in text:
         return BrokerFull(
-            f"Redis at {where} is out of memory (maxmemory): nothing was stored; "
-            "let workers catch up or raise maxmemory"
+            f"Redis at {where} is out of memory (maxmemory) and nothing was stored: "
+            "let workers catch up, or raise maxmemory"
         )
     if "MISCONF" in text:
         return BrokerFull(
-            f"Redis at {where} cannot write to its disk: nothing was stored; "
-            "make room there (see its log)"
+            f"Redis at {where} cannot write to its disk and nothing was stored: make room there"
         )
     for code, meaning in _AWAY.items():
         if text.startswith(code) or f"-{code} " in text:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from conveyor.brokers.base import (
     Holding,
@@ -41,6 +41,16 @@ POLL_SECONDS = 0.25
 """How often the file is looked at for changes where bells cannot reach other processes."""
 
 
+class _Store(NamedTuple):
+    """What an open broker has."""
+
+    pid: int
+    writer: Lane
+    reader: Lane
+    """The writer itself when the store is in memory: nobody else could see it."""
+    bell: Doorbell
+
+
 class SQLiteBroker:
     """A store in one SQLite file, shared by the processes of a machine; in memory without a path.
 
@@ -52,10 +62,7 @@ class SQLiteBroker:
         self.url = url
         self._where = locate(url)
         self._clock: Clock = clock or SystemClock()
-        self._pid = 0
-        self._writer: Lane | None = None
-        self._reader: Lane | None = None
-        self._bell: Doorbell | None = None
+        self._store: _Store | None = None
         self._poll: asyncio.Task[None] | None = None
         self._inspector = SQLiteInspector(self._read, self._now)
 
@@ -69,44 +76,44 @@ class SQLiteBroker:
 
     async def migrate(self) -> list[str]:
         """Bring the schema to this version; opens the file first when it is not open."""
-        writer = self._writer or await self._connect()
+        if self._store is None:
+            await self._connect()
         where = self._where
         try:
-            return await writer.read(lambda connection: schema.migrate(connection, where))
+            return await self._opened().writer.read(
+                lambda connection: schema.migrate(connection, where)
+            )
         except BaseException:
             await self.close()
             raise
 
-    async def _connect(self) -> Lane:
-        self._pid = os.getpid()
-        self._bell = Doorbell(self._where.path)
-        writer = Lane(self._where, self._clock, rung=self._bell.rung)
+    async def _connect(self) -> None:
+        bell = Doorbell(self._where.path)
+        writer = Lane(self._where, self._clock, rung=bell.rung)
+        reader = writer
         try:
             await writer.start()
-            self._writer = writer
             if self._where.path is not None:
                 reader = Lane(self._where, self._clock, reader=True)
                 await reader.start()
-                self._reader = reader
         except BaseException:
-            await self.close()
+            await writer.close()
+            bell.close()
             raise
-        return writer
+        self._store = _Store(os.getpid(), writer, reader, bell)
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of connections, threads and sockets."""
+        store, self._store = self._store, None
         if self._poll is not None:
             self._poll.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._poll
+            await asyncio.wait([self._poll])
             self._poll = None
-        lanes, self._writer, self._reader = (self._reader, self._writer), None, None
-        for lane in lanes:
-            if lane is not None:
-                await lane.close()
-        if self._bell is not None:
-            self._bell.close()
-            self._bell = None
+        if store is None or store.pid != os.getpid():
+            return
+        await store.reader.close()
+        await store.writer.close()
+        store.bell.close()
 
     # -- verbs
 
@@ -120,7 +127,7 @@ class SQLiteBroker:
 
     async def step(self, step: Step) -> StepReply:
         """Settle, promote and lease in one transaction."""
-        listener = self._bell.find(step.worker) if self._bell is not None else None
+        listener = self._opened().bell.find(step.worker)
         if listener is None or step.want <= 0:
             return await self._write(lambda tx: claim.step(tx, step))
         marked = listener.before_step()
@@ -202,9 +209,7 @@ class SQLiteBroker:
     async def _listening(
         self, worker: str, queues: Sequence[str], ring: Callable[[], Any]
     ) -> AsyncIterator[None]:
-        self._check_open()
-        bell = self._bell
-        assert bell is not None
+        bell = self._opened().bell
         listener = bell.enter(worker, queues, ring)
         if self._where.path is not None and not bell.reaches_others and self._poll is None:
             self._poll = asyncio.create_task(self._watch_file(bell), name="conveyor-sqlite-poll")
@@ -227,19 +232,18 @@ class SQLiteBroker:
         return micros(self._clock.time())
 
     def _write(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        return self._check_open().write(work)
+        return self._opened().writer.write(work)
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
-        writer = self._check_open()
-        return (self._reader or writer).read(query)
+        return self._opened().reader.read(query)
 
-    def _check_open(self) -> Lane:
-        if self._writer is None:
+    def _opened(self) -> _Store:
+        if self._store is None:
             raise BrokerUnavailable("this broker is not open: call open() first")
-        if self._pid != os.getpid():
+        if self._store.pid != os.getpid():
             # The copies of locks and threads that a fork makes would damage the file.
             raise BrokerError(
-                f"this broker was opened in process {self._pid} and cannot be used after a fork: "
-                f"open one in process {os.getpid()}"
+                f"this broker was opened in process {self._store.pid} and cannot be used after a "
+                f"fork: open one in process {os.getpid()}"
             )
-        return self._writer
+        return self._store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from conveyor.brokers.base import Step, StepReply
 from conveyor.brokers.sqlite.rows import (
@@ -24,6 +24,13 @@ from conveyor.core.task import UNTOUCHED, Lease
 PROMOTED_PER_QUEUE = 1_000
 
 
+class Holder(NamedTuple):
+    """A worker whose lease is live."""
+
+    number: int
+    token: str
+
+
 def step(tx: Transaction, beat: Step) -> StepReply:
     """Settle, promote, lease."""
     refused = settle(tx, beat.settlements)
@@ -31,6 +38,7 @@ def step(tx: Transaction, beat: Step) -> StepReply:
     if worker is None:
         return StepReply(refused=refused)
     number, until, swept = worker
+    holder = Holder(number, beat.worker)
     cancels = _untold_cancels(tx, number)
     if beat.want <= 0 or swept or until <= tx.now:
         return StepReply(refused=refused, cancels=cancels)
@@ -40,7 +48,7 @@ def step(tx: Transaction, beat: Step) -> StepReply:
         promote(tx, queue, name)
         wanted = beat.want - len(leases)
         if wanted > 0:
-            leases += _claim(tx, queue, name, wanted, number, beat.worker)
+            leases += _claim(tx, queue, name, wanted, holder)
     if len(leases) >= beat.want:
         tx.sated.add(beat.worker)
         return StepReply(leases, refused, cancels)
@@ -50,7 +58,7 @@ def step(tx: Transaction, beat: Step) -> StepReply:
 def open_queues(tx: Transaction, names: Sequence[str]) -> list[tuple[int, str]]:
     """Return number and name of those queues that exist and are not paused, in order."""
     paused = {row[0] for row in tx.all("paused")}
-    known = tx.names.known_queues(names)
+    known = tx.known.known_queues(names)
     return [(number, name) for number, name in known if number not in paused]
 
 
@@ -88,9 +96,7 @@ def _next_due(tx: Transaction, queues: Sequence[tuple[int, str]]) -> float | Non
     return max(0, min(times) - tx.now) / MICROS if times else None
 
 
-def _claim(
-    tx: Transaction, queue: int, name: str, want: int, worker: int, token: str
-) -> list[Lease]:
+def _claim(tx: Transaction, queue: int, name: str, want: int, holder: Holder) -> list[Lease]:
     rows = tx.all("claim", (queue, want))
     if not rows:
         return []
@@ -100,25 +106,27 @@ def _claim(
         tx.wake.add(name)
     else:
         tx.wake.discard(name)
-    return lease_rows(tx, [row[2:] for row in rows], [queue] * len(rows), worker, token)
+    return lease_rows(tx, [row[2:] for row in rows], [queue] * len(rows), holder)
 
 
 def lease_rows(
-    tx: Transaction, rows: Sequence[tuple[Any, ...]], queues: Sequence[int], worker: int, token: str
+    tx: Transaction, rows: Sequence[tuple[Any, ...]], queues: Sequence[int], holder: Holder
 ) -> list[Lease]:
     """Make leases of rows of (seq, id, execution, story, body)."""
-    now = tx.now
+    now, token = tx.now, holder.token
     at = now / MICROS
     tx.executemany(
         SQL["insert_lease"],
-        [(task_id, seq, execution, worker, now) for seq, task_id, execution, _, _ in rows],
+        [(seq, execution, holder.number, now) for seq, _, execution, _, _ in rows],
     )
     leases = []
-    changed = tx.changed
-    for (_, task_id, execution, story, body), queue in zip(rows, queues, strict=True):
+    changed, leased = tx.changed, tx.known.leased
+    for (seq, task_id, execution, story, body), queue in zip(rows, queues, strict=True):
         changed(RUNNING, execution, queue, task_id)
         counters = UNTOUCHED if story is None else decode_story(story).counters
-        leases.append(Lease(decode_task(body), execution, counters, False, token, at))
+        task = decode_task(body)
+        leased(task.id, seq, task_id)
+        leases.append(Lease(task, execution, counters, False, token, at))
     return leases
 
 
@@ -135,13 +143,14 @@ def adopt(
     if found is None or found[2] or found[1] <= tx.now:
         return []
     allowed = [queue for queue, _ in open_queues(tx, queues)]
-    known = tx.names.known_names(names)
+    known = tx.known.known_names(names)
     statement = SQL["parked"].format(queues=_marks(allowed), names=_marks(known))
     rows = tx.execute(statement, (*allowed, *known, want)).fetchall()
     if not rows:
         return []
-    tx.executemany(SQL["delete_parked"], [(row[0],) for row in rows])
-    return lease_rows(tx, [row[:5] for row in rows], [row[5] for row in rows], found[0], worker)
+    tx.run_many("delete_parked", [(row[0],) for row in rows])
+    holder = Holder(found[0], worker)
+    return lease_rows(tx, [row[:5] for row in rows], [row[5] for row in rows], holder)
 
 
 def _marks(values: Sequence[int]) -> str:

@@ -104,23 +104,23 @@ def is_busy(exc: sqlite3.Error) -> bool:
     return code_of(exc) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
+_NO_RIGHTS = "check the rights of the file and its folder"
+_MEANING = {
+    sqlite3.SQLITE_FULL: "has no room left on its disk; nothing was stored",
+    sqlite3.SQLITE_BUSY: "was locked by another process for more than {timeout:g} s: something "
+    "holds a write transaction open",
+    sqlite3.SQLITE_LOCKED: "was locked for more than {timeout:g} s",
+    sqlite3.SQLITE_READONLY: f"cannot be written: {_NO_RIGHTS}",
+    sqlite3.SQLITE_PERM: f"cannot be opened: {_NO_RIGHTS}",
+    sqlite3.SQLITE_CANTOPEN: f"cannot be opened: {_NO_RIGHTS}",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database: name another file",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
+}
+
+
 def explain(exc: sqlite3.Error, where: Location) -> BrokerError:
     """Return the error to raise for one of SQLite: one sentence that says what to do."""
-    name = f"the SQLite database {where.path or ':memory:'!r}"
     code = code_of(exc)
-    if code == sqlite3.SQLITE_FULL:
-        return BrokerFull(f"{name} has no room left on its disk; nothing was stored")
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return BrokerUnavailable(
-            f"{name} was locked by another process for more than {where.busy_timeout:g} s: "
-            "something holds a write transaction open"
-        )
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}:
-        return BrokerUnavailable(f"{name} cannot be written: check the rights of file and folder")
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return BrokerUnavailable(f"{name} cannot be opened: check the rights of file and folder")
-    if code == sqlite3.SQLITE_NOTADB:
-        return BrokerUnavailable(f"{name} is not an SQLite database: name another file")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return BrokerUnavailable(f"{name} is damaged ({exc}): restore it from a backup")
-    return BrokerUnavailable(f"{name} failed: {exc}")
+    meaning = _MEANING.get(code, f"failed: {exc}").format(timeout=where.busy_timeout)
+    kind = BrokerFull if code == sqlite3.SQLITE_FULL else BrokerUnavailable
+    return kind(f"the SQLite database {where.path or ':memory:'!r} {meaning}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from conveyor.brokers.sqlite.posts import Posts
@@ -149,11 +150,9 @@ class Doorbell:
             self._posts.wake_one(queue)
 
     def _wake(self, listener: Listener) -> None:
-        try:
+        # A loop that was closed took its workers along.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(listener.ring)
-        except RuntimeError:
-            # The loop was closed: its workers are gone with it.
-            pass
 
     @staticmethod
     def _heard(listener: Listener) -> None:

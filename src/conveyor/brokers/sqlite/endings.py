@@ -18,7 +18,7 @@ from conveyor.brokers.sqlite.rows import (
     encode,
     pack_id,
 )
-from conveyor.brokers.sqlite.settle import finish
+from conveyor.brokers.sqlite.settle import Ending, finish
 from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.task import Pause, State
 
@@ -65,12 +65,12 @@ def _cancel(tx: Transaction, task: _Whereabouts, task_id: bytes, why: str) -> St
     if task.finished is not None:
         return STATES[task.finished]
     if task.worker is not None:
-        tx.run("flag_cancel", (why, task_id))
+        tx.run("flag_cancel", (why, task.seq))
         tx.wake_workers.add(tx.one("token_of_worker", (task.worker,))[0])
         return State.RUNNING
     _take_out(tx, task)
     record = Record(None, decode_story(task.story).counters, None, why)
-    finish(tx, task.seq, CANCELLED, task.execution, record)
+    finish(tx, task.seq, Ending(CANCELLED, task.execution, record))
     tx.changed(CANCELLED, task.execution, task.queue, task_id)
     return State.CANCELLED
 
@@ -106,7 +106,7 @@ def _requeue(tx: Transaction, task: _Whereabouts, task_id: bytes) -> bool:
     tx.run("insert_ready", (task.queue, rank, order, task.seq, body.priority))
     tx.run("settle_task", (rank, order, execution, story, task.seq))
     if body.key is not None:
-        name = tx.names.name(body.name)
+        name = tx.known.name(body.name)
         tx.run("revive_key", (task.queue, name, body.key, task.seq, body.digest))
     tx.changed(QUEUED, execution, task.queue, task_id)
     tx.wake.add(body.queue)
@@ -143,9 +143,8 @@ def erase(tx: Transaction, seqs: Sequence[int]) -> None:
 
 def pause(tx: Transaction, queue: str, pause: Pause | None) -> None:
     """Pause a queue, or resume it and ring for everyone."""
-    known = dict((name, number) for number, name in tx.names.known_queues([queue]))
-    if pause is None and queue not in known:
+    if pause is None and not tx.known.known_queues([queue]):
         return
     note = None if pause is None else encode(pause)
-    tx.run("set_pause", (note, tx.names.queue(queue)))
+    tx.run("set_pause", (note, tx.known.queue(queue)))
     tx.wake_all |= pause is None

@@ -1,25 +1,23 @@
-"""A thread that owns a connection: verbs queue up for it, writes share commits.
+"""A thread that owns a connection: verbs queue up for it and are answered in batches.
 
-While one commit waits for the disk, the next verbs gather; they then go into one transaction, each
-behind a savepoint of its own, and are answered together by one wake-up of the event loop.
+While one commit waits for the disk, the next verbs gather; they share the next commit, and one
+wake-up of the event loop answers them all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from conveyor.brokers.sqlite.connection import connect, explain, is_busy
+from conveyor.brokers.sqlite.commits import Commits
+from conveyor.brokers.sqlite.connection import connect, explain
 from conveyor.brokers.sqlite.options import Location
-from conveyor.brokers.sqlite.rows import micros
-from conveyor.brokers.sqlite.statements import SQL
-from conveyor.brokers.sqlite.transaction import Names, NeedsCare, Transaction
+from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GROUP = 64
 """Verbs in one transaction at most: bounds how long one process keeps the others waiting."""
-_FIRST_NAP, _LONGEST_NAP = 0.000_05, 0.002
 
 
 class _Job(NamedTuple):
@@ -63,7 +60,7 @@ class Lane:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection
-        self._names: Names
+        self._commits: Commits
         self._started = self._loop.create_future()
         self._closed = False
         kind = "reader" if reader else "writer"
@@ -119,7 +116,7 @@ class Lane:
         except BaseException as exc:  # noqa: BLE001 - handed to whoever opens
             self._answer([_Answer(self._started, error=exc)])
             return
-        self._names = Names(self._connection)
+        self._commits = Commits(self._connection, self._where, self._clock)
         self._answer([_Answer(self._started)])
         try:
             while self._serve():
@@ -148,11 +145,9 @@ class Lane:
         return job is not None
 
     def _answer(self, answers: Sequence[_Answer]) -> None:
-        try:
+        # When the loop was closed under us, nobody is waiting any more.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resolve, answers)
-        except RuntimeError:
-            # The loop was closed under us: nobody is waiting any more.
-            pass
 
     def _read(self, job: _Job) -> _Answer:
         try:
@@ -166,84 +161,14 @@ class Lane:
         group = [job for job in group if not job.future.cancelled()]
         if not group:
             return
-        done: list[Transaction] = []
-        try:
-            self._begin()
-            answers = self._work(group, done)
-            self._connection.execute("COMMIT")
-        except BaseException as exc:  # noqa: BLE001 - every caller of the group gets it
-            self._undo()
-            error = explain(exc, self._where) if isinstance(exc, sqlite3.Error) else exc
-            self._answer([_Answer(job.future, error=error) for job in group])
-            return
-        self._answer(answers)
+        outcomes = self._commits.run([job.work for job in group])
+        self._answer(
+            [
+                _Answer(job.future, outcome.value, outcome.error)
+                for job, outcome in zip(group, outcomes, strict=True)
+            ]
+        )
         if self._rung is not None:
-            for transaction in done:
-                self._rung(transaction)
-
-    def _work(self, group: list[_Job], done: list[Transaction]) -> list[_Answer]:
-        now = micros(self._clock.time())
-        event = (self._connection.execute(SQL["last_event"]).fetchone()[0] or 0) + 1
-        answers = []
-        alone = len(group) == 1
-        for job in group:
-            transaction, answer = self._one(job, now, event, alone)
-            answers.append(answer)
-            if transaction is not None:
-                done.append(transaction)
-                event += transaction.has_event
-        return answers
-
-    def _one(
-        self, job: _Job, now: int, event: int, alone: bool
-    ) -> tuple[Transaction | None, _Answer]:
-        execute = self._connection.execute
-        for careful in (False, True):
-            transaction = Transaction(
-                self._connection, self._names, now, event, careful=careful
-            )
-            if not alone:
-                execute("SAVEPOINT verb")
-            try:
-                value = job.work(transaction)
-                transaction.write_event()
-            except Exception as exc:
-                if not self._connection.in_transaction:
-                    # Out of room or the like: SQLite has undone the work of the whole group.
-                    raise
-                if alone:
-                    self._undo()
-                    self._begin()
-                else:
-                    execute("ROLLBACK TO verb")
-                    execute("RELEASE verb")
-                    self._names.forget()
-                if isinstance(exc, NeedsCare) and not careful:
-                    continue
-                error = explain(exc, self._where) if isinstance(exc, sqlite3.Error) else exc
-                return None, _Answer(job.future, error=error)
-            if not alone:
-                execute("RELEASE verb")
-            return transaction, _Answer(job.future, value)
-        raise AssertionError("a verb never needs care twice")
-
-    def _begin(self) -> None:
-        """Begin a write transaction. SQLite's own waiting backs off to 100 ms and starves whoever
-        waits; short naps with jitter find the gap between two transactions of another process.
-        """
-        deadline = time.monotonic() + self._where.busy_timeout
-        nap = _FIRST_NAP
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as exc:
-                if not is_busy(exc) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(nap * (0.5 + random.random()))  # noqa: S311 - spreads naps, guards nothing
-            nap = min(nap * 1.5, _LONGEST_NAP)
-
-    def _undo(self) -> None:
-        self._names.forget()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            for outcome in outcomes:
+                if outcome.transaction is not None:
+                    self._rung(outcome.transaction)

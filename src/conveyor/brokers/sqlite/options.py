@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -41,29 +42,22 @@ def locate(url: str) -> Location:
     path = unquote(parts.path.removeprefix("/"))
     if path.endswith("/"):
         raise InvalidURL(f"broker URL {url!r} names a folder: add the name of a file")
-    options = _options(url, parts.query)
-    return Location(None if path in {"", ":memory:"} else path, **options)
-
-
-def _options(url: str, query: str) -> dict[str, str | float]:
-    options: dict[str, str | float] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    where = Location(None if path in {"", ":memory:"} else path)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS:
             known = ", ".join(_OPTIONS)
             raise InvalidURL(
                 f"broker URL {url!r} has an unknown option {name!r}; SQLite knows {known}"
             )
-        options[name] = _value(url, name, value)
-    return options
+        where = msgspec.structs.replace(where, **{name: _value(url, name, value)})
+    return where
 
 
 def _value(url: str, name: str, value: str) -> str | float:
     if name == "synchronous" and value.lower() in {"full", "normal"}:
         return value.lower()
     if name == "busy_timeout":
-        try:
+        with suppress(ValueError):
             if 0 <= float(value) <= 60:
                 return float(value)
-        except ValueError:
-            pass
     raise InvalidURL(f"broker URL {url!r}: {name}={value!r} should be {_OPTIONS[name]}")

@@ -48,14 +48,13 @@ class Posts:
     def open(self, worker: str, heard: Callable[[], None]) -> None:
         """Hang up the bell of a worker; `heard` is called on the loop."""
         bell = _datagram_socket()
-        path = self._path(worker, "sock")
+        path = self._path(worker, ".sock")
         try:
             for _ in range(3):
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
+                self._remove(path)
                 # The folder vanishes when the last one leaves, perhaps just now.
                 with suppress(FileNotFoundError):
-                    bell.bind(path)
+                    bell.bind(str(path))
                     break
                 _make_private(self._folder)
         except OSError:
@@ -79,7 +78,7 @@ class Posts:
             return
         asyncio.get_running_loop().remove_reader(bell)
         bell.close()
-        self._remove(f"{_file_name(worker)}.sock")
+        self._remove(self._path(worker, ".sock"))
 
     def close(self) -> None:
         """Take everything down."""
@@ -93,67 +92,77 @@ class Posts:
         """Say that the worker is idle and which queues it serves."""
         text = ",".join(queues)
         with suppress(OSError):
-            os.symlink(
-                text if len(text) <= _LONGEST_MARK else _EVERY_QUEUE, self._path(worker, "idle")
+            self._path(worker, ".idle").symlink_to(
+                text if len(text) <= _LONGEST_MARK else _EVERY_QUEUE
             )
 
     def unmark(self, worker: str) -> None:
         """Say that it is not idle any more."""
-        self._remove(f"{_file_name(worker)}.idle")
+        self._remove(self._path(worker, ".idle"))
 
     # -- ringing, from any thread
 
     def wake_one(self, queue: str) -> None:
         """Ring for one idle worker that serves `queue`, if there is any."""
-        for entry in self._entries(".idle"):
-            if self._serves(entry, queue) and self._remove(entry) and self._ring(entry[:-5]):
+        for mark in self._entries(".idle"):
+            if (
+                _serves(mark, queue)
+                and self._remove(mark)
+                and self._ring(mark.with_suffix(".sock"))
+            ):
                 return
 
     def wake_worker(self, worker: str) -> None:
         """Ring for this worker."""
-        self._ring(_file_name(worker))
+        self._ring(self._path(worker, ".sock"))
 
     def wake_all(self) -> None:
         """Ring for everyone."""
-        for entry in self._entries(".sock"):
-            self._ring(entry[:-5])
+        for bell in self._entries(".sock"):
+            self._ring(bell)
 
-    def _entries(self, suffix: str) -> list[str]:
+    def _entries(self, suffix: str) -> list[Path]:
+        # Called for every push and nearly always empty: a path object per entry, not before.
         try:
-            return [entry for entry in os.listdir(self._folder) if entry.endswith(suffix)]
+            with os.scandir(self._folder) as entries:
+                return [Path(entry.path) for entry in entries if entry.name.endswith(suffix)]
         except OSError:
             return []
 
-    def _serves(self, entry: str, queue: str) -> bool:
+    def _ring(self, bell: Path) -> bool:
+        """Send a ring; says whether somebody hears it."""
         try:
-            text = os.readlink(f"{self._folder}/{entry}")
-        except OSError:
-            return False
-        return text == _EVERY_QUEUE or queue in text.split(",")
-
-    def _remove(self, entry: str) -> bool:
-        try:
-            os.unlink(f"{self._folder}/{entry}")
-        except OSError:
-            return False
-        return True
-
-    def _ring(self, name: str) -> bool:
-        try:
-            self._sender.sendto(b"!", f"{self._folder}/{name}.sock")
+            self._sender.sendto(b"!", str(bell))
         except BlockingIOError:
             # Its socket is full of rings that it has not heard yet: one more says nothing new.
             return True
         except ConnectionRefusedError:
             # Its process died without taking the bell down.
-            self._remove(f"{name}.sock")
+            self._remove(bell)
             return False
         except OSError:
             return False
         return True
 
-    def _path(self, worker: str, suffix: str) -> str:
-        return f"{self._folder}/{_file_name(worker)}.{suffix}"
+    @staticmethod
+    def _remove(path: Path) -> bool:
+        """Remove a file; says whether it was there and we were the one."""
+        try:
+            path.unlink()
+        except OSError:
+            return False
+        return True
+
+    def _path(self, worker: str, suffix: str) -> Path:
+        return self._folder / f"{_file_name(worker)}{suffix}"
+
+
+def _serves(mark: Path, queue: str) -> bool:
+    try:
+        text = str(mark.readlink())
+    except OSError:
+        return False
+    return text == _EVERY_QUEUE or queue in text.split(",")
 
 
 def _file_name(worker: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conveyor.brokers.base import Pushed
@@ -16,9 +16,13 @@ from conveyor.brokers.sqlite.rows import (
     pack_ids,
     unpack_id,
 )
-from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import NeedsCare, Transaction
 from conveyor.core.task import NewTask, Task
+
+_Row = tuple[int, bytes, int, int, int, int, bytes]
+"""Sequence number, id, queue, name, priority, rank, body."""
+
+_NOW: tuple[None, None] = (None, None)
 
 
 class Batch(NamedTuple):
@@ -49,112 +53,94 @@ def prepare(news: Sequence[NewTask]) -> Batch:
 
 def push(tx: Transaction, batch: Batch) -> list[Pushed]:
     """Store the batch: fast when every task is new, one by one when any is a repeat."""
+    rows = list(_rows(tx, batch))
     if tx.careful:
-        return _one_by_one(tx, batch)
+        return [_one(tx, task, row) for task, row in zip(batch.tasks, rows, strict=True)]
     try:
-        _all_new(tx, batch)
+        _all_new(tx, batch, rows)
     except sqlite3.IntegrityError as exc:
         raise NeedsCare from exc
     return [Pushed(task.id) for task in batch.tasks]
 
 
-def _all_new(tx: Transaction, batch: Batch) -> None:
-    count = len(batch.tasks)
-    first = tx.numbers(count)
-    queue, name, now = tx.names.queue, tx.names.name, tx.now
-    due_at = _due_times(tx, batch)
-    rows = [
-        (
-            seq,
-            task_id,
-            queue(task.queue),
-            name(task.name),
-            task.priority,
-            now - task.priority * LEVEL if due is None else due,
-            body,
-        )
-        for seq, task, task_id, body, due in zip(
-            range(first, first + count), batch.tasks, batch.ids, batch.bodies, due_at, strict=True
-        )
-    ]
+def _rows(tx: Transaction, batch: Batch) -> Iterator[_Row]:
+    """Return the columns of each task: its rank is when it is due, if that is to come, or else its
+    place in the order of the claim.
+    """
+    first = tx.numbers(len(batch.tasks))
+    queue, name, now = tx.known.queue, tx.known.name, tx.now
+    dues = batch.dues or [_NOW] * len(batch.tasks)
+    for seq, task, task_id, body, due in zip(
+        range(first, first + len(batch.tasks)),
+        batch.tasks,
+        batch.ids,
+        batch.bodies,
+        dues,
+        strict=True,
+    ):
+        rank = now - task.priority * LEVEL if due is _NOW else _rank(task, due, now)
+        yield seq, task_id, queue(task.queue), name(task.name), task.priority, rank, body
+
+
+def _rank(task: Task, due: tuple[float | None, float | None], now: int) -> int:
+    delay, due_at = due
+    at = now
+    if delay is not None:
+        at += micros(delay)
+    elif due_at is not None:
+        at = micros(due_at)
+    return at if at > now else now - task.priority * LEVEL
+
+
+def _all_new(tx: Transaction, batch: Batch, rows: list[_Row]) -> None:
     if batch.keyed:
         keys = [
-            (row[2], row[3], task.key, row[0], task.digest)
-            for row, task in zip(rows, batch.tasks, strict=True)
+            (queue, name, task.key, seq, task.digest)
+            for task, (seq, _, queue, name, *_) in zip(batch.tasks, rows, strict=True)
             if task.key is not None
         ]
-        tx.executemany(SQL["insert_key"], keys)
-    tx.executemany(SQL["insert_task"], rows)
-    if batch.dues is None:
-        tx.execute(SQL["ready_new_tasks"], (first, first + count - 1))
+        tx.run_many("insert_key", keys)
+    tx.run_many("insert_task", rows)
+    if batch.dues is None and rows:
+        tx.run("ready_new_tasks", (rows[0][0], rows[-1][0]))
         _tell(tx, batch)
         return
-    for row, task, due in zip(rows, batch.tasks, due_at, strict=True):
-        _place(tx, row[0], row[1], row[2], task, due)
+    for task, row in zip(batch.tasks, rows, strict=True):
+        _place(tx, task, row)
 
 
 def _tell(tx: Transaction, batch: Batch) -> None:
     wake = {task.queue for task in batch.tasks}
     tx.wake |= wake
     if len(wake) == 1:
-        tx.change_of(QUEUED, 0, tx.names.queue(wake.pop())).extend(batch.ids)
+        tx.change_of(QUEUED, 0, tx.known.queue(wake.pop())).extend(batch.ids)
         return
     for task, task_id in zip(batch.tasks, batch.ids, strict=True):
-        tx.changed(QUEUED, 0, tx.names.queue(task.queue), task_id)
+        tx.changed(QUEUED, 0, tx.known.queue(task.queue), task_id)
 
 
-def _due_times(tx: Transaction, batch: Batch) -> list[int | None]:
-    """When each task is due, None for those that may start now."""
-    if batch.dues is None:
-        return [None] * len(batch.tasks)
-    times: list[int | None] = []
-    for delay, due_at in batch.dues:
-        at = tx.now
-        if delay is not None:
-            at += micros(delay)
-        elif due_at is not None:
-            at = micros(due_at)
-        times.append(at if at > tx.now else None)
-    return times
-
-
-def _place(
-    tx: Transaction, seq: int, task_id: bytes, queue: int, task: Task, due: int | None
-) -> None:
-    if due is None:
-        rank = tx.now - task.priority * LEVEL
-        tx.execute(SQL["insert_ready"], (queue, rank, seq, seq, task.priority))
-        tx.changed(QUEUED, 0, queue, task_id)
+def _place(tx: Transaction, task: Task, row: _Row) -> None:
+    """Put a task where it waits, and tell of it."""
+    seq, task_id, queue, _, priority, rank, _ = row
+    scheduled = rank > tx.now
+    tx.run("insert_due" if scheduled else "insert_ready", (queue, rank, seq, seq, priority))
+    tx.changed(SCHEDULED if scheduled else QUEUED, 0, queue, task_id)
+    if not scheduled:
         tx.wake.add(task.queue)
-    else:
-        tx.execute(SQL["insert_due"], (queue, due, seq, seq, task.priority))
-        tx.changed(SCHEDULED, 0, queue, task_id)
 
 
-def _one_by_one(tx: Transaction, batch: Batch) -> list[Pushed]:
-    due_at = _due_times(tx, batch)
-    return [
-        _one(tx, task, task_id, body, due)
-        for task, task_id, body, due in zip(
-            batch.tasks, batch.ids, batch.bodies, due_at, strict=True
-        )
-    ]
-
-
-def _one(tx: Transaction, task: Task, task_id: bytes, body: bytes, due: int | None) -> Pushed:
+def _one(tx: Transaction, task: Task, row: _Row) -> Pushed:
+    """Store a task unless it, or another one with its key, is there already."""
+    seq, task_id, queue, name, *_ = row
     if tx.one("find_task", (task_id,)) is not None:
         return Pushed(task.id)
-    queue, name = tx.names.queue(task.queue), tx.names.name(task.name)
     if task.key is not None:
         older = _holder_of(tx, queue, name, task)
         if older is not None:
             return older
-    seq = tx.numbers(1)
-    if task.key is not None:
         tx.run("insert_key", (queue, name, task.key, seq, task.digest))
-    rank = tx.now - task.priority * LEVEL if due is None else due
-    tx.run("insert_task", (seq, task_id, queue, name, task.priority, rank, body))
-    _place(tx, seq, task_id, queue, task, due)
+    tx.run("insert_task", row)
+    _place(tx, task, row)
     return Pushed(task.id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from conveyor.brokers.base import DEAD_RETENTION_SECONDS, RETENTION_SECONDS, Settlement
 from conveyor.brokers.sqlite.rows import (
@@ -16,9 +17,7 @@ from conveyor.brokers.sqlite.rows import (
     decode_story,
     encode,
     micros,
-    pack_ids,
 )
-from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import NeedsCare, Transaction
 from conveyor.core.task import State
 
@@ -28,59 +27,71 @@ DEAD_KEPT = micros(DEAD_RETENTION_SECONDS)
 
 def settle(tx: Transaction, settlements: Sequence[Settlement]) -> list[str]:
     """Store settlements in order; return the ids of those that were superseded."""
-    if not settlements:
-        return []
-    ids = pack_ids([settlement.lease.task.id for settlement in settlements])
-    pairs = list(zip(settlements, ids, strict=True))
-    if not tx.careful and len(set(ids)) == len(ids):
-        _succeed(tx, [pair for pair in pairs if pair[0].transition.to is State.SUCCEEDED])
-        pairs = [pair for pair in pairs if pair[0].transition.to is not State.SUCCEEDED]
-    return [
+    refused = []
+    good: list[tuple[Settlement, int, bytes]] = []
+    rest: list[tuple[Settlement, int, bytes]] = []
+    fast = not tx.careful
+    settling = tx.known.settling
+    for settlement in settlements:
+        found = settling(settlement.lease.task.id)
+        if found is None:
+            refused.append(settlement.lease.task.id)
+        elif fast and settlement.transition.to is State.SUCCEEDED:
+            good.append((settlement, *found))
+        else:
+            rest.append((settlement, *found))
+    if good:
+        _succeed(tx, good)
+    refused += [
         settlement.lease.task.id
-        for settlement, task_id in pairs
-        if not _one(tx, settlement, task_id)
+        for settlement, seq, task_id in rest
+        if not _one(tx, settlement, seq, task_id)
     ]
+    return refused
 
 
-def _succeed(tx: Transaction, pairs: list[tuple[Settlement, bytes]]) -> None:
+def _succeed(tx: Transaction, good: list[tuple[Settlement, int, bytes]]) -> None:
     """The hot path: all at once, and undone if any of them turns out to be superseded."""
-    if not pairs:
-        return
     now, rows, fences, keyed = tx.now, [], [], []
     changes: dict[tuple[int, str], list[bytes]] = {}
-    for settlement, task_id in pairs:
+    checks: dict[float, list[int]] = {}
+    for settlement, seq, task_id in good:
         lease, transition = settlement.lease, settlement.transition
-        task, execution = lease.task, lease.execution
+        task, execution, ttl = lease.task, lease.execution, lease.task.result_ttl
+        if ttl in checks:
+            checks[ttl].append(seq)
+        else:
+            checks[ttl] = [seq]
         record = encode(Record(settlement.execution, transition.counters))
-        rows.append(
-            (now, now + micros(task.result_ttl), transition.result, record, task_id, execution)
-        )
-        fences.append((task_id, execution))
+        check_at = now + (KEPT if ttl == RETENTION_SECONDS else micros(ttl))
+        rows.append((seq, SUCCEEDED, now, check_at, execution, transition.result, record))
+        fences.append((seq, execution))
         if task.key is not None:
-            keyed.append((now + KEPT, task_id))
+            keyed.append((now + KEPT, seq))
         change = (execution, task.queue)
         if change in changes:
             changes[change].append(task_id)
         else:
             changes[change] = [task_id]
-    stored = tx.executemany(SQL["succeed"], rows).rowcount
-    ended = tx.executemany(SQL["delete_lease"], fences).rowcount
-    if not stored == ended == len(pairs):
+    # The fence decides: a task named twice loses its lease once, so that is noticed too.
+    if tx.run_many("delete_lease", fences) != len(good):
         raise NeedsCare
-    if keyed:
-        tx.executemany(SQL["end_key_of_id"], keyed)
+    tx.run_many("insert_finished", rows)
+    tx.run_many("end_key", keyed)
+    for ttl, seqs in checks.items():
+        tx.check_later(now + micros(ttl)).extend(seqs)
     for (execution, queue), ids in changes.items():
-        tx.change_of(SUCCEEDED, execution, tx.names.queue(queue)).extend(ids)
+        tx.change_of(SUCCEEDED, execution, tx.known.queue(queue)).extend(ids)
 
 
-def _one(tx: Transaction, settlement: Settlement, task_id: bytes) -> bool:
+def _one(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) -> bool:
     """Store one settlement; says whether its execution was still the one that counts."""
     lease, transition = settlement.lease, settlement.transition
-    row = tx.one("find_lease", (task_id, lease.execution))
+    row = tx.one("find_lease", (seq, lease.execution))
     if row is None:
         return False
-    seq, cancelled, why = row
-    tx.run("delete_lease", (task_id, lease.execution))
+    cancelled, why = row
+    tx.run("delete_lease", (seq, lease.execution))
     if not transition.to.is_final and not cancelled:
         _live_on(tx, settlement, seq, task_id)
         return True
@@ -90,32 +101,37 @@ def _one(tx: Transaction, settlement: Settlement, task_id: bytes) -> bool:
         reason = why or reason
     record = Record(settlement.execution, transition.counters, transition.error, reason)
     result = transition.result if state == SUCCEEDED else None
-    finish(tx, seq, state, lease.execution, record, result, ttl=lease.task.result_ttl)
-    tx.changed(state, lease.execution, tx.names.queue(lease.task.queue), task_id)
+    ending = Ending(state, lease.execution, record, result, lease.task.result_ttl)
+    finish(tx, seq, ending)
+    tx.changed(state, lease.execution, tx.known.queue(lease.task.queue), task_id)
     return True
 
 
-def finish(
-    tx: Transaction,
-    seq: int,
-    state: int,
-    execution: int,
-    record: Record,
-    result: bytes | None = None,
-    *,
-    ttl: float = RETENTION_SECONDS,
-) -> None:
-    """Put a task among the finished; `ttl` is how long a success keeps its result, in seconds."""
+class Ending(NamedTuple):
+    """How a task finished."""
+
+    state: int
+    execution: int
+    record: Record
+    result: bytes | None = None
+    ttl: float = RETENTION_SECONDS
+    """Seconds that a success keeps its result."""
+
+
+def finish(tx: Transaction, seq: int, ending: Ending) -> None:
+    """Put a task among the finished."""
+    state, execution, record, result, ttl = ending
     now = tx.now
     check_at = now + (micros(ttl) if state == SUCCEEDED else DEAD_KEPT)
     tx.run("insert_finished", (seq, state, now, check_at, execution, result, encode(record)))
+    tx.check_later(check_at).append(seq)
     tx.run("end_key", (now + KEPT, seq))
 
 
 def _live_on(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) -> None:
     lease, transition = settlement.lease, settlement.transition
     task, number = lease.task, lease.execution
-    queue = tx.names.queue(task.queue)
+    queue = tx.known.queue(task.queue)
     error = transition.error
     if settlement.execution is not None:
         tx.run("insert_execution", (seq, number, encode(settlement.execution)))
@@ -132,7 +148,7 @@ def _live_on(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) 
         rank = tx.now - task.priority * LEVEL
         tx.changed(QUEUED, number, queue, task_id)
         if transition.parked:
-            tx.run("insert_parked", (seq, queue, tx.names.name(task.name)))
+            tx.run("insert_parked", (seq, queue, tx.known.name(task.name)))
         else:
             tx.run("insert_ready", (queue, rank, order, seq, task.priority))
             tx.wake.add(task.queue)

@@ -1,4 +1,4 @@
-"""The SQL of this store: loaded from the `.sql` files beside it, where each statement has a name."""
+"""The SQL of this store, from the `.sql` files beside it: each statement has a name."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
+
 from conveyor.brokers.base import Tidied
 from conveyor.brokers.sqlite.claim import promote
 from conveyor.brokers.sqlite.endings import erase
@@ -22,14 +25,34 @@ def tidy(tx: Transaction, limit: int) -> Tidied:
 
 
 def _prune_finished(tx: Transaction, limit: int) -> int:
-    rows = tx.all("to_check", (tx.now, limit))
-    over = [seq for seq, finished_at in rows if finished_at + KEPT <= tx.now]
-    early = [
-        (finished_at + KEPT, seq) for seq, finished_at in rows if finished_at + KEPT > tx.now
-    ]
+    seen = 0
+    while seen < limit and (row := tx.one("due_prune", (tx.now,))) is not None:
+        at, event, packed = row
+        seqs = array("q", packed)
+        now, later = seqs[: limit - seen], seqs[limit - seen :]
+        _check(tx, now)
+        seen += len(now)
+        if later:
+            tx.run("shorten_prune", (later.tobytes(), at, event))
+        else:
+            tx.run("delete_prune", (at, event))
+    return seen
+
+
+def _check(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Delete finished tasks that were kept long enough; of younger ones, only the result."""
+    over = []
+    for seq in seqs:
+        row = tx.one("finished_times", (seq,))
+        if row is None or row[1] > tx.now:
+            # Revived or discarded since; if it has finished again, it is in a later batch.
+            continue
+        if row[0] + KEPT <= tx.now:
+            over.append(seq)
+        else:
+            tx.run("expire_result", (row[0] + KEPT, seq))
+            tx.check_later(row[0] + KEPT).append(seq)
     erase(tx, over)
-    tx.run_many("expire_result", early)
-    return len(rows)
 
 
 def _prune_keys(tx: Transaction, limit: int) -> int:

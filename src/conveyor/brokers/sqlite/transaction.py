@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from conveyor.brokers.sqlite.rows import encode
+from conveyor.brokers.sqlite.rows import encode, pack_id
 from conveyor.brokers.sqlite.statements import SQL
 
 PER_EVENT = 1 << 20
@@ -17,18 +18,26 @@ class NeedsCare(Exception):
     """The fast way met a task that needs the slow one: undo what was done and do it again."""
 
 
-class Names:
-    """Numbers of queue and task names. They never change, so they are remembered."""
+MOST_LEASED = 50_000
+"""Tasks remembered at most: far above what one process ever runs at a time."""
+
+
+class Known:
+    """What need not be looked up again because it never changes: the numbers of queues and names,
+    and of the tasks that this process leases.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._queues: dict[str, int] = {}
         self._names: dict[str, int] = {}
+        self._leased: dict[str, tuple[int, bytes]] = {}
 
     def forget(self) -> None:
         """What was inserted since the last commit may be gone."""
         self._queues.clear()
         self._names.clear()
+        self._leased.clear()
 
     def queue(self, name: str) -> int:
         """Return the number of a queue, making it when it is new."""
@@ -64,6 +73,22 @@ class Names:
             self._names[name] = number
         return number
 
+    def leased(self, task_id: str, seq: int, packed: bytes) -> None:
+        """Remember a task until it is settled."""
+        if len(self._leased) >= MOST_LEASED:
+            # Left over from leases that others ended.
+            self._leased.clear()
+        self._leased[task_id] = (seq, packed)
+
+    def settling(self, task_id: str) -> tuple[int, bytes] | None:
+        """Return number and packed id of a task that is to be settled, if there is such a task."""
+        known = self._leased.pop(task_id, None)
+        if known is not None:
+            return known
+        packed = pack_id(task_id)
+        row = packed and self._connection.execute(SQL["find_task"], (packed,)).fetchone()
+        return (row[0], packed) if row and packed else None
+
     def _number(self, name: str, kind: str) -> int:
         number = self._find(name, kind)
         if number is not None:
@@ -83,25 +108,26 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, names: Names, now: int, event: int, *, careful: bool
+        self, connection: sqlite3.Connection, known: Known, now: int, event: int, *, careful: bool
     ) -> None:
         self.connection = connection
         self.execute = connection.execute
         self.executemany = connection.executemany
-        self.names = names
+        self.known = known
         self.now = now
         self.careful = careful
         self.wake: set[str] = set()
         self.wake_workers: set[str] = set()
         self.wake_all = False
         self.sated: set[str] = set()
-        self._event = event
+        self.event = event
         self._ordered = 0
         self._changes: dict[tuple[int, int, int], list[bytes]] = {}
+        self._checks: dict[int, list[int]] = {}
 
     def numbers(self, count: int) -> int:
         """Return the first of `count` consecutive order numbers, greater than all before."""
-        first = self._event * PER_EVENT + self._ordered
+        first = self.event * PER_EVENT + self._ordered
         self._ordered += count
         return first
 
@@ -113,18 +139,24 @@ class Transaction:
         """Return the list of ids with this change, to be added to."""
         return self._changes.setdefault((state, execution, queue), [])
 
+    def check_later(self, at: int) -> list[int]:
+        """Return the list of finished tasks that housekeeping looks at then, to be added to."""
+        return self._checks.setdefault(at, [])
+
     @property
     def has_event(self) -> bool:
         """Whether any state was changed."""
         return bool(self._changes)
 
-    def write_event(self) -> None:
-        """Write the event of this verb, if there was any change."""
+    def finish(self) -> None:
+        """Write what the verb collected: its event, if there was any change."""
+        for at, seqs in self._checks.items():
+            self.execute(SQL["insert_prune"], (at, self.event, array("q", seqs).tobytes()))
         if not self._changes:
             return
         changes = [(*key, b"".join(ids)) for key, ids in self._changes.items()]
         count = sum(map(len, self._changes.values()))
-        self.execute(SQL["insert_event"], (self._event, self.now, count, encode(changes)))
+        self.execute(SQL["insert_event"], (self.event, self.now, count, encode(changes)))
 
     def one(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """Run the named statement and return its first row, or None."""

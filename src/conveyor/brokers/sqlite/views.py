@@ -150,8 +150,7 @@ def _flags(row: _Row, state: State, past: Record) -> tuple[str, ...]:
         "retrying": state is State.SCHEDULED and past.counters.attempts > 0,
         "cancelling": bool(row.cancel),
         "unroutable": bool(row.parked),
-        "quarantined": state is State.FAILED
-        and past.counters.crashes >= CRASHES_BEFORE_QUARANTINE,
+        "quarantined": state is State.FAILED and past.counters.crashes >= CRASHES_BEFORE_QUARANTINE,
     }
     return tuple(flag for flag, raised in flags.items() if raised)
 

@@ -14,6 +14,7 @@ CREATE TABLE task (
     queue     text COLLATE "C" NOT NULL,
     name      text COLLATE "C" NOT NULL,
     priority  smallint NOT NULL,
+    place     double precision NOT NULL,   -- its vtime in ready, or when it was due: finds it there
     execution integer NOT NULL DEFAULT 0,  -- number of the last execution that was put back
     counters  bytea,
     error     bytea,
@@ -22,7 +23,7 @@ CREATE TABLE task (
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.2);
 
 -- Waiting tasks in the order of the claim: vtime = available_at - 60 s x priority; within one
--- instant those that ran before come last. Its index is its only one: cancelling looks there.
+-- instant those that ran before come last. One index: cancelling finds a row by its place.
 CREATE TABLE ready (
     queue     text COLLATE "C" NOT NULL,
     vtime     double precision NOT NULL,

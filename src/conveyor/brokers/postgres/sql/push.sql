@@ -1,8 +1,8 @@
--- Store tasks, all or none. Answers one row per keyed task whose key another task holds.
+-- Store tasks, all or none; `keyed` are the positions of those with a key. Answers one row per keyed task whose key another task holds.
 CREATE OR REPLACE FUNCTION push(
     given double precision, ids uuid[], queues text[], names text[], priorities smallint[],
     delays double precision[], dues double precision[], bodies bytea[],
-    keyed uuid[], keys text[], digests text[]
+    keyed integer[], keys text[], digests text[]
 ) RETURNS TABLE (id uuid, holder uuid, conflict boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -11,21 +11,20 @@ DECLARE
     woken text[];
     which text;
     place integer;
-    at integer;
+    p integer;
     held record;
 BEGIN
     FOR place IN 1 .. coalesce(cardinality(keyed), 0) LOOP
-        at := array_position(ids, keyed[place]);
-        INSERT INTO idem AS i VALUES (
-            queues[at], names[at], keys[place], keyed[place], digests[place], NULL)
+        p := keyed[place];
+        INSERT INTO idem AS i VALUES (queues[p], names[p], keys[place], ids[p], digests[place], NULL)
         ON CONFLICT (queue, name, key) DO UPDATE
             SET id = excluded.id, digest = excluded.digest, expires = NULL
             WHERE i.expires <= clock;
         SELECT i.id, i.digest INTO held FROM idem i
-            WHERE i.queue = queues[at] AND i.name = names[at] AND i.key = keys[place];
-        IF held.id <> keyed[place] THEN
-            taken := taken || keyed[place];
-            id := keyed[place];
+            WHERE i.queue = queues[p] AND i.name = names[p] AND i.key = keys[place];
+        IF held.id <> ids[p] THEN
+            taken := taken || ids[p];
+            id := ids[p];
             holder := held.id;
             conflict := held.digest <> digests[place];
             RETURN NEXT;
@@ -37,8 +36,10 @@ BEGIN
         FROM unnest(ids, queues, names, priorities, delays, dues, bodies)
             AS t (id, queue, name, priority, delay, due, body)
     ), stored AS (
-        INSERT INTO task (id, queue, name, priority, body)
-        SELECT g.id, g.queue, g.name, g.priority, g.body FROM given g
+        INSERT INTO task (id, queue, name, priority, place, body)
+        SELECT g.id, g.queue, g.name, g.priority,
+            CASE WHEN g.start > clock THEN g.start ELSE clock - 60 * g.priority END, g.body
+        FROM given g
         WHERE taken = '{}' OR g.id <> ALL (taken)
         ON CONFLICT DO NOTHING RETURNING id, queue, priority
     ), fresh AS (

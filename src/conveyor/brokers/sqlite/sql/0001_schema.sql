@@ -65,20 +65,20 @@ CREATE TABLE conveyor_parked (
     name  INTEGER NOT NULL
 );
 
--- Running tasks. Keyed by id, because settlements come with ids; small, so that it stays in cache.
+-- Running tasks.
 CREATE TABLE conveyor_lease (
-    id        BLOB    PRIMARY KEY,
-    seq       INTEGER NOT NULL,
+    seq       INTEGER PRIMARY KEY,
     execution INTEGER NOT NULL,
     worker    INTEGER NOT NULL,
     at        INTEGER NOT NULL,
     cancel    INTEGER NOT NULL DEFAULT 0,  -- 1 asked for, 2 asked for and told by a step
     why       TEXT,                        -- reason of the cancellation
     note      BLOB                         -- progress and logs
-) WITHOUT ROWID;
+);
 CREATE INDEX conveyor_lease_cancel ON conveyor_lease (worker) WHERE cancel > 0;
 
--- Finished tasks. check_at is when housekeeping looks next: the result's end, then the record's.
+-- Finished tasks. check_at is when housekeeping looks next: the result's end, then the record's. It
+-- has no index, which would cost the hot path as much as half the row: see conveyor_prune.
 CREATE TABLE conveyor_finished (
     seq         INTEGER PRIMARY KEY,
     state       INTEGER NOT NULL,
@@ -88,9 +88,17 @@ CREATE TABLE conveyor_finished (
     result      BLOB,
     record      BLOB    NOT NULL           -- last execution, counters, error, reason
 );
-CREATE INDEX conveyor_finished_check ON conveyor_finished (check_at);
 -- Dead letters, beside any number of successes: failed and cancelled.
 CREATE INDEX conveyor_finished_dead ON conveyor_finished (state, seq) WHERE state <> 5;
+
+-- What to look at when: one row per verb that finished tasks, their seqs packed as 8 bytes each. A
+-- task that is no longer due then (revived, discarded) is passed over.
+CREATE TABLE conveyor_prune (
+    at    INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    seqs  BLOB    NOT NULL,
+    PRIMARY KEY (at, event)
+) WITHOUT ROWID;
 
 -- Executions that were not the last one of their task.
 CREATE TABLE conveyor_execution (
@@ -140,7 +148,7 @@ CREATE TABLE conveyor_event (
 CREATE VIEW conveyor_tasks AS
 SELECT t.seq, t.id, q.name AS queue, n.name AS name, t.priority,
        CASE WHEN f.seq IS NOT NULL THEN f.state
-            WHEN l.id IS NOT NULL THEN 3
+            WHEN l.seq IS NOT NULL THEN 3
             WHEN d.seq IS NOT NULL THEN 1
             ELSE 2 END AS state,
        coalesce(f.execution, l.execution, t.execution) AS execution,
@@ -152,7 +160,7 @@ FROM conveyor_task t
 LEFT JOIN conveyor_queue q ON q.id = t.queue
 LEFT JOIN conveyor_name n ON n.id = t.name
 LEFT JOIN conveyor_finished f ON f.seq = t.seq
-LEFT JOIN conveyor_lease l ON l.id = t.id
+LEFT JOIN conveyor_lease l ON l.seq = t.seq
 LEFT JOIN conveyor_worker w ON w.id = l.worker
 LEFT JOIN conveyor_due d
        ON d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)

@@ -3,7 +3,7 @@
 -- name: nowhere
 SELECT t.id FROM conveyor_task t
 WHERE NOT EXISTS (SELECT 1 FROM conveyor_finished f WHERE f.seq = t.seq)
-  AND NOT EXISTS (SELECT 1 FROM conveyor_lease l WHERE l.id = t.id AND l.seq = t.seq)
+  AND NOT EXISTS (SELECT 1 FROM conveyor_lease l WHERE l.seq = t.seq)
   AND NOT EXISTS (SELECT 1 FROM conveyor_parked p WHERE p.seq = t.seq)
   AND NOT EXISTS (SELECT 1 FROM conveyor_ready r
                   WHERE r.queue = t.queue AND r.rank = t.rank AND r.ord = coalesce(t.ord, t.seq)
@@ -31,7 +31,7 @@ SELECT NULL FROM (
 -- name: number_not_above
 SELECT t.id FROM conveyor_execution e CROSS JOIN conveyor_task t ON t.seq = e.seq
 LEFT JOIN conveyor_finished f ON f.seq = t.seq
-LEFT JOIN conveyor_lease l ON l.id = t.id
+LEFT JOIN conveyor_lease l ON l.seq = t.seq
 WHERE e.number > coalesce(f.execution, t.execution) OR e.number >= l.execution
 LIMIT 100;
 
@@ -40,7 +40,7 @@ SELECT t.id FROM conveyor_finished f CROSS JOIN conveyor_task t ON t.seq = f.seq
 WHERE f.state <> 5 AND f.result IS NOT NULL LIMIT 100;
 
 -- name: holder_unknown
-SELECT l.id FROM conveyor_lease l
+SELECT t.id FROM conveyor_lease l CROSS JOIN conveyor_task t ON t.seq = l.seq
 WHERE NOT EXISTS (SELECT 1 FROM conveyor_worker w WHERE w.id = l.worker) LIMIT 100;
 
 -- name: key_ends_too_soon
@@ -49,5 +49,7 @@ WHERE k.expires IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM conveyor_finished f WHERE f.seq = k.seq) LIMIT 100;
 
 -- name: not_rescued
-SELECT l.id FROM conveyor_lease l CROSS JOIN conveyor_worker w ON w.id = l.worker
+SELECT t.id FROM conveyor_lease l
+CROSS JOIN conveyor_worker w ON w.id = l.worker
+CROSS JOIN conveyor_task t ON t.seq = l.seq
 WHERE w.until + 300000000 <= ? AND l.at + 300000000 <= ? LIMIT 100;

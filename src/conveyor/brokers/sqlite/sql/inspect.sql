@@ -22,7 +22,6 @@ WHERE v.id < ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
 ORDER BY +v.id DESC LIMIT ?;
 
 -- name: count_finished
--- The narrow index counts them all, the partial one the dead.
 SELECT count(*) FROM conveyor_finished;
 
 -- name: count_dead

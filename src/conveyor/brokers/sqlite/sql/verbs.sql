@@ -54,29 +54,21 @@ DELETE FROM conveyor_key WHERE queue = ? AND name = ? AND key = ?;
 -- name: end_key
 UPDATE conveyor_key SET expires = ? WHERE seq = ?;
 
--- name: end_key_of_id
-UPDATE conveyor_key SET expires = ? WHERE seq = (SELECT seq FROM conveyor_task WHERE id = ?);
-
 -- name: revive_key
 -- A key that was freed meanwhile is taken back only if nobody else has it.
 INSERT INTO conveyor_key (queue, name, key, seq, digest) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET expires = NULL WHERE seq = excluded.seq;
 
 -- name: find_lease
-SELECT seq, cancel, why FROM conveyor_lease WHERE id = ? AND execution = ?;
-
--- name: succeed
--- The fence and the record in one statement: without the lease there is no row to insert.
-INSERT INTO conveyor_finished
-    (seq, state, finished_at, check_at, execution, result, record)
-SELECT seq, 5, ?, ?, execution, ?, ? FROM conveyor_lease WHERE id = ? AND execution = ?;
-
--- name: delete_lease
-DELETE FROM conveyor_lease WHERE id = ? AND execution = ?;
+SELECT cancel, why FROM conveyor_lease WHERE seq = ? AND execution = ?;
 
 -- name: insert_finished
 INSERT INTO conveyor_finished (seq, state, finished_at, check_at, execution, result, record)
 VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: delete_lease
+-- The fence: no row goes unless it is the very execution that is being settled.
+DELETE FROM conveyor_lease WHERE seq = ? AND execution = ?;
 
 -- name: insert_execution
 INSERT OR REPLACE INTO conveyor_execution (seq, number, record) VALUES (?, ?, ?);
@@ -100,13 +92,15 @@ DELETE FROM conveyor_parked WHERE seq = ?;
 SELECT id, until, swept FROM conveyor_worker WHERE token = ?;
 
 -- name: untold_cancels
-SELECT id FROM conveyor_lease WHERE worker = ? AND cancel > 0 AND cancel = 1;
+SELECT t.id FROM conveyor_lease l CROSS JOIN conveyor_task t ON t.seq = l.seq
+WHERE l.worker = ? AND l.cancel > 0 AND l.cancel = 1;
 
 -- name: told_cancels
 UPDATE conveyor_lease SET cancel = 2 WHERE worker = ? AND cancel > 0;
 
 -- name: cancels
-SELECT id FROM conveyor_lease WHERE worker = ? AND cancel > 0;
+SELECT t.id FROM conveyor_lease l CROSS JOIN conveyor_task t ON t.seq = l.seq
+WHERE l.worker = ? AND l.cancel > 0;
 
 -- name: paused
 SELECT id FROM conveyor_queue WHERE pause IS NOT NULL;
@@ -135,7 +129,7 @@ DELETE FROM conveyor_ready WHERE queue = ? AND (rank, ord) <= (?, ?);
 SELECT 1 FROM conveyor_ready WHERE queue = ? LIMIT 1;
 
 -- name: insert_lease
-INSERT INTO conveyor_lease (id, seq, execution, worker, at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO conveyor_lease (seq, execution, worker, at) VALUES (?, ?, ?, ?);
 
 -- name: any_parked
 SELECT 1 FROM conveyor_parked LIMIT 1;
@@ -166,17 +160,18 @@ SELECT t.body, l.execution, t.story, l.cancel, w.token, l.at, l.note, w.id
 FROM conveyor_worker w
 CROSS JOIN conveyor_lease l ON l.worker = w.id
 CROSS JOIN conveyor_task t ON t.seq = l.seq
-WHERE w.token = ? ORDER BY l.id LIMIT ?;
+WHERE w.token = ? ORDER BY l.seq LIMIT ?;
 
 -- name: held_by_silent
 SELECT t.body, l.execution, t.story, l.cancel, w.token, l.at, l.note, w.id
 FROM conveyor_lease l
 CROSS JOIN conveyor_worker w ON w.id = l.worker
 CROSS JOIN conveyor_task t ON t.seq = l.seq
-WHERE w.swept OR w.until <= ? ORDER BY l.id LIMIT ?;
+WHERE w.swept OR w.until <= ? ORDER BY l.seq LIMIT ?;
 
 -- name: annotate
-UPDATE conveyor_lease SET note = ? WHERE id = ? AND execution = ?;
+UPDATE conveyor_lease SET note = ?
+WHERE seq = (SELECT seq FROM conveyor_task WHERE id = ?) AND execution = ?;
 
 -- name: whereabouts
 -- Where a task is: at most one of the joined tables knows it; none means ready.
@@ -184,14 +179,14 @@ SELECT t.seq, t.queue, t.rank, coalesce(t.ord, t.seq), t.execution, t.story, t.b
        f.state, l.worker, d.seq, p.seq
 FROM conveyor_task t
 LEFT JOIN conveyor_finished f ON f.seq = t.seq
-LEFT JOIN conveyor_lease l ON l.id = t.id
+LEFT JOIN conveyor_lease l ON l.seq = t.seq
 LEFT JOIN conveyor_due d
        ON d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)
 LEFT JOIN conveyor_parked p ON p.seq = t.seq
 WHERE t.id = ?;
 
 -- name: flag_cancel
-UPDATE conveyor_lease SET cancel = 1, why = ? WHERE id = ?;
+UPDATE conveyor_lease SET cancel = 1, why = ? WHERE seq = ?;
 
 -- name: token_of_worker
 SELECT token FROM conveyor_worker WHERE id = ?;
@@ -217,8 +212,21 @@ UPDATE conveyor_queue SET pause = ? WHERE id = ?;
 -- name: all_queues
 SELECT id, name FROM conveyor_queue;
 
--- name: to_check
-SELECT seq, finished_at FROM conveyor_finished WHERE check_at <= ? ORDER BY check_at LIMIT ?;
+-- name: insert_prune
+INSERT INTO conveyor_prune (at, event, seqs) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET seqs = seqs || excluded.seqs;
+
+-- name: due_prune
+SELECT at, event, seqs FROM conveyor_prune WHERE at <= ? ORDER BY at, event LIMIT 1;
+
+-- name: delete_prune
+DELETE FROM conveyor_prune WHERE at = ? AND event = ?;
+
+-- name: shorten_prune
+UPDATE conveyor_prune SET seqs = ? WHERE at = ? AND event = ?;
+
+-- name: finished_times
+SELECT finished_at, check_at FROM conveyor_finished WHERE seq = ?;
 
 -- name: expire_result
 UPDATE conveyor_finished SET result = NULL, check_at = ? WHERE seq = ?;

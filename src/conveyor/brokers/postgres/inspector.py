@@ -1,0 +1,192 @@
+"""The read-only view: every question is asked of one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
+from conveyor.brokers.postgres import invariants
+from conveyor.brokers.postgres.connection import Connection
+from conveyor.brokers.postgres.rows import (
+    NUMBERS,
+    STATES,
+    known_form,
+    unpack_execution,
+    unpack_pause,
+    unpack_tail,
+    unpack_task,
+    unpack_worker,
+)
+from conveyor.brokers.postgres.schema import sql
+from conveyor.brokers.postgres.views import info_of
+from conveyor.core.errors import TaskNotFound
+from conveyor.core.task import SECONDS_PER_LEVEL, Final, State, TaskInfo
+
+Query = Callable[[Connection, float | None], Awaitable[Any]]
+_TASKS = sql("tasks.sql")
+_EXECUTIONS = "SELECT record FROM execution WHERE id = $1 ORDER BY number"
+_COUNTS = """
+SELECT state, count(*) FROM finished GROUP BY state
+UNION ALL SELECT 3, count(*) FROM lease
+UNION ALL SELECT 1, count(*) FROM due
+UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)"""
+_QUEUES = """
+SELECT q.name, q.pause, r.n, d.n, l.n, p.n, o.vtime, t.priority,
+    coalesce($1::double precision, extract(epoch FROM clock_timestamp())::double precision)
+FROM queue q
+LEFT JOIN (SELECT queue, count(*) AS n FROM ready GROUP BY queue) r ON r.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM parked GROUP BY queue) p ON p.queue = q.name
+LEFT JOIN LATERAL (
+    SELECT vtime, id FROM ready WHERE queue = q.name ORDER BY vtime, execution, id LIMIT 1
+) o ON true LEFT JOIN task t ON t.id = o.id
+ORDER BY q.name"""
+_WORKERS = """
+SELECT info, until FROM worker WHERE NOT swept AND info IS NOT NULL AND until > coalesce(
+    $1::double precision, extract(epoch FROM clock_timestamp())) ORDER BY id"""
+# Rows of transactions that may still be followed by one with a lower seq wait for it.
+_EVENTS = """
+SELECT seq, at, queue, state, execution, ids FROM event
+WHERE seq >= $1 AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY seq LIMIT $2"""
+_FINALS = """
+SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, coalesce(
+    $2::double precision, extract(epoch FROM clock_timestamp())::double precision) AS clock
+FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)"""
+
+
+class PostgresInspector:
+    """Answers questions about the queue from the rows themselves."""
+
+    def __init__(self, read: Callable[[Query], Awaitable[Any]]) -> None:
+        self._read = read
+
+    async def get(self, task_id: str) -> TaskInfo:
+        """Everything known of one task. Raises `TaskNotFound`."""
+        info: TaskInfo | None = await self._read(lambda c, _: _one(c, task_id))
+        if info is None:
+            raise TaskNotFound(task_id)
+        return info
+
+    async def tasks(self, where: Filter) -> list[TaskInfo]:
+        """Tasks matching `where`, newest first."""
+        found: list[TaskInfo] = await self._read(lambda c, _: _list(c, where))
+        return found
+
+    async def counts(self) -> dict[State, int]:
+        """Tasks by state."""
+        rows = await self._read(lambda c, _: c.fetch(_COUNTS))
+        return {STATES[number]: count for number, count in rows if count}
+
+    async def queue_names(self) -> list[str]:
+        """Names of all queues."""
+        rows = await self._read(lambda c, _: c.fetch("SELECT name FROM queue ORDER BY name"))
+        return [row[0] for row in rows]
+
+    async def queues(self) -> list[QueueInfo]:
+        """Every queue as it stands."""
+        return [_queue(row) for row in await self._read(lambda c, now: c.fetch(_QUEUES, now))]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Workers with a live lease."""
+        rows = await self._read(lambda c, now: c.fetch(_WORKERS, now))
+        return [
+            msgspec.structs.replace(unpack_worker(info), lease_until=until) for info, until in rows
+        ]
+
+    async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
+        """Changes of state after a cursor."""
+        found: list[Event] = await self._read(lambda c, _: _events(c, after, limit))
+        return found
+
+    async def check(self) -> list[Violation]:
+        """Verify the invariants."""
+        found: list[Violation] = await self._read(invariants.check)
+        return found
+
+
+async def _one(connection: Connection, task_id: str) -> TaskInfo | None:
+    if not known_form([task_id]):
+        return None
+    row = await connection.fetchrow(f"{_TASKS} WHERE t.id = $1", task_id)
+    if row is None:
+        return None
+    blobs = [record[0] for record in await connection.fetch(_EXECUTIONS, task_id)]
+    if row["last"] is not None:
+        blobs.append(row["last"])
+    return info_of(row, tuple(unpack_execution(blob) for blob in blobs))
+
+
+async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
+    clauses, values = ["true"], []
+    before = where.before
+    if before is not None and not known_form([before]):
+        return []
+    for clause, value in (
+        ("t.queue = {}", where.queue),
+        ("t.name = {}", where.name),
+        ("t.id < {}", before),
+        ("{} @> ARRAY[s.state]", [NUMBERS[state] for state in where.states] or None),
+    ):
+        if value is not None:
+            values.append(value)
+            kind = "::integer[]" if isinstance(value, list) else ""
+            clauses.append(clause.format(f"${len(values)}{kind}"))
+    values.append(where.limit)
+    statement = f"{_TASKS} WHERE {' AND '.join(clauses)} ORDER BY t.id DESC LIMIT ${len(values)}"
+    return [info_of(row) for row in await connection.fetch(statement, *values)]
+
+
+def _queue(row: Any) -> QueueInfo:
+    name, pause, queued, scheduled, running, parked, vtime, priority, now = row
+    oldest = None
+    if vtime is not None and priority is not None:
+        oldest = max(0.0, now - (vtime + SECONDS_PER_LEVEL * priority))
+    return QueueInfo(
+        name=name,
+        queued=queued or 0,
+        scheduled=scheduled or 0,
+        running=running or 0,
+        parked=parked or 0,
+        oldest_wait=oldest,
+        pause=unpack_pause(pause) if pause is not None else None,
+    )
+
+
+async def _events(connection: Connection, after: str, limit: int) -> list[Event]:
+    seq, _, position = after.partition(".")
+    start, skip = int(seq or 0), int(position or -1)
+    found: list[Event] = []
+    for number, at, queue, state, execution, ids in await connection.fetch(
+        _EVENTS, start, limit + 1
+    ):
+        for index, task_id in enumerate(ids):
+            if number > start or index > skip:
+                cursor = f"{number:016d}.{index:06d}"
+                entry = Event(cursor, at, str(task_id), queue, STATES[state].value, execution)
+                found.append(entry)
+            if len(found) >= limit:
+                return found
+    return found
+
+
+async def finals(
+    connection: Connection, ids: Sequence[str], now: float | None
+) -> dict[str, Final]:
+    """What these tasks ended in. Raises `TaskNotFound`."""
+    rows = {str(row[0]): row for row in await connection.fetch(_FINALS, known_form(ids), now)}
+    found: dict[str, Final] = {}
+    for task_id in ids:
+        if task_id not in rows:
+            raise TaskNotFound(task_id)
+        _, number, result, tail, _, at, body, clock = rows[task_id]
+        if number is None:
+            continue
+        if result is not None and at + unpack_task(body).result_ttl <= clock:
+            result = None
+        error = unpack_tail(tail).error if tail is not None else None
+        found[task_id] = Final(task_id, STATES[number], result, error)
+    return found

@@ -1,0 +1,107 @@
+"""What a `postgresql://` URL says."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from conveyor.brokers.url import redact
+from conveyor.core.errors import InvalidURL
+
+_OWN = ("namespace", "timeout")
+# What libpq calls these and asyncpg understands; anything else it would send to the server.
+_LIBPQ = (
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "application_name",
+    "target_session_attrs",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+)
+_SECRET = ("password", "sslpassword")
+_NAMESPACE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Which server, database and schema, and how long to wait for it."""
+
+    dsn: str
+    """With the password: for asyncpg only."""
+    shown: str
+    """The URL without its passwords."""
+    where: str
+    """`PostgreSQL at host:port`, for messages."""
+    namespace: str = "conveyor"
+    timeout: float = 10.0
+    """Seconds a call may take."""
+
+
+def locate(url: str) -> Location:
+    """Read a URL. Raises `InvalidURL`."""
+    parts = urlsplit(url)
+    own: dict[str, str] = {}
+    rest: list[tuple[str, str]] = []
+    visible: list[tuple[str, str]] = []
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in _OWN:
+            own[name] = value
+        elif name in _LIBPQ:
+            rest.append((name, value))
+        else:
+            raise InvalidURL(
+                f"broker URL {_bare(url)!r} has an unknown option {name!r}; PostgreSQL knows "
+                f"{', '.join(_OWN + _LIBPQ)}"
+            )
+        visible.append((name, "***" if name in _SECRET else value))
+    shown = redact(urlunsplit(parts._replace(query=urlencode(visible, safe="*/"))))
+    asked = dict(rest)
+    return Location(
+        dsn=urlunsplit(parts._replace(scheme="postgresql", query=urlencode(rest))),
+        shown=shown,
+        where=f"PostgreSQL at {_server(url, asked)}",
+        namespace=_namespace(shown, own.get("namespace", "conveyor")),
+        timeout=_timeout(shown, own.get("timeout", "10")),
+    )
+
+
+def _bare(url: str) -> str:
+    return redact(urlunsplit(urlsplit(url)._replace(query="")))
+
+
+def _server(url: str, asked: dict[str, str]) -> str:
+    hosts = urlsplit(url).netloc.rpartition("@")[2] or asked.get("host", "") or "localhost"
+    port = asked.get("port", "5432")
+    return ",".join(
+        host if re.search(r":\d+$", host) else f"{host}:{port}" for host in hosts.split(",")
+    )
+
+
+def _namespace(shown: str, name: str) -> str:
+    if not _NAMESPACE.fullmatch(name) or name.startswith("pg_"):
+        raise InvalidURL(
+            f"broker URL {shown!r}: namespace={name!r} should be the name of a schema: small "
+            "letters, digits and _, at most 63, not starting with a digit or pg_"
+        )
+    return name
+
+
+def _timeout(shown: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3_600:
+        raise InvalidURL(f"broker URL {shown!r}: timeout={text!r} should be seconds above 0")
+    return seconds

@@ -1,0 +1,124 @@
+"""The events of all queues as one stream, resumable after any of them.
+
+Each queue numbers its own events without a gap. A cursor is a number per queue, in the order in which
+queues were first used, behind their sum: it grows with every event, whichever queue that is of, so
+cursors sort; and an event that another queue writes late is never behind one that was given out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from conveyor.brokers.base import Event
+from conveyor.brokers.redis.records import LETTERS, unpack_id
+from conveyor.brokers.redis.server import Command
+from conveyor.brokers.redis.store import Store
+
+_ENTRIES = 200
+
+
+class _Change(NamedTuple):
+    number: int
+    at: float
+    id: bytes
+    state: str
+    execution: int
+
+
+class _Reader:
+    """The events of one queue, fetched as they are needed."""
+
+    def __init__(self, store: Store, queue: str, position: int) -> None:
+        self.queue = queue
+        self.position = position
+        self.changes: deque[_Change] = deque()
+        self._store = store
+        self._fetched = position
+        self._over = False
+
+    def fetch(self) -> list[Command]:
+        """Return the commands that bring more, if any is needed and there may be some."""
+        if self.changes or self._over:
+            return []
+        root = self._store.root(self.queue)
+        after = f"{self._fetched + 1}-0"
+        return [
+            self._store.plain("GET", root, ":evn"),
+            self._store.plain("XRANGE", root, ":ev", after, "+", "COUNT", _ENTRIES),
+        ]
+
+    def take_in(self, last: bytes | None, entries: list[Any]) -> None:
+        """Take the replies."""
+        if int(last or 0) < self._fetched:
+            # Somebody emptied the server: its numbers began anew.
+            self.position = self._fetched = 0
+            self._over = not last
+            return
+        for entry_id, fields in entries:
+            end = int(entry_id.split(b"-")[0])
+            self.changes += [c for c in _unpack(end, fields) if c.number > self._fetched]
+            self._fetched = end
+        self._over = len(entries) < _ENTRIES
+
+
+async def read_events(store: Store, after: str, limit: int) -> list[Event]:
+    """Return up to `limit` events after a cursor, oldest first."""
+    positions = [int(number) for number in after.partition("-")[2].split(".") if number]
+    queues = await store.queue_names()
+    positions += [0] * (len(queues) - len(positions))
+    readers = [
+        _Reader(store, queue, position)
+        for queue, position in zip(queues, positions, strict=False)
+    ]
+    found: list[Event] = []
+    while len(found) < limit:
+        await _refill(store, readers)
+        ready = [reader for reader in readers if reader.changes]
+        if not ready:
+            break
+        # Until one of them is used up the others' heads are known: merge by time.
+        while len(found) < limit and all(reader.changes for reader in ready):
+            reader = min(ready, key=lambda one: one.changes[0].at)
+            change = reader.changes.popleft()
+            reader.position = change.number
+            found.append(
+                Event(
+                    _cursor(readers),
+                    change.at,
+                    unpack_id(change.id),
+                    reader.queue,
+                    change.state,
+                    change.execution,
+                )
+            )
+    return found
+
+
+async def _refill(store: Store, readers: list[_Reader]) -> None:
+    while hungry := [(reader, reader.fetch()) for reader in readers if reader.fetch()]:
+        replies = await store.ask(*(command for _, commands in hungry for command in commands))
+        for (reader, _), last, entries in zip(hungry, replies[::2], replies[1::2], strict=True):
+            reader.take_in(last, entries)
+
+
+def _unpack(end: int, fields: list[bytes]) -> list[_Change]:
+    at = 0.0
+    batch: list[tuple[bytes, str, int]] = []
+    for kind, value in zip(fields[::2], fields[1::2], strict=True):
+        if kind == b"t":
+            at = int(value) / 1000
+            continue
+        state, execution = LETTERS[chr(kind[0])].value, int(kind[1:])
+        batch += [
+            (value[start : start + 16], state, execution) for start in range(0, len(value), 16)
+        ]
+    first = end - len(batch) + 1
+    return [_Change(first + place, at, *change) for place, change in enumerate(batch)]
+
+
+def _cursor(readers: list[_Reader]) -> str:
+    numbers = [reader.position for reader in readers]
+    while numbers[-1] == 0:
+        numbers.pop()
+    return f"{sum(numbers):016d}-{'.'.join(map(str, numbers))}"

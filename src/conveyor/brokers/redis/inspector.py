@@ -1,0 +1,117 @@
+"""The read-only view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
+from conveyor.brokers.redis import checking
+from conveyor.brokers.redis.describing import Sight
+from conveyor.brokers.redis.events import read_events
+from conveyor.brokers.redis.listing import list_tasks
+from conveyor.brokers.redis.store import Store, pairs
+from conveyor.core.errors import TaskNotFound
+from conveyor.core.task import Pause, State, TaskInfo
+
+_pause_from = msgspec.msgpack.Decoder(Pause).decode
+_worker_from = msgspec.msgpack.Decoder(WorkerInfo).decode
+
+
+class RedisInspector:
+    """Answers questions about the queues from where their ids sit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, task_id: str) -> TaskInfo:
+        """Everything known of one task. Raises `TaskNotFound`."""
+        found = await self._store.find("look", [task_id], pairs, "1")
+        if task_id not in found:
+            raise TaskNotFound(task_id)
+        sight = Sight(found[task_id][1])
+        return sight.info(sight.executions)
+
+    async def tasks(self, where: Filter) -> list[TaskInfo]:
+        """Tasks matching `where`, newest first."""
+        return await list_tasks(self._store, where)
+
+    async def counts(self) -> dict[State, int]:
+        """Tasks by state."""
+        counts: dict[State, int] = {}
+        for _, numbers in await self._count():
+            _, queued, parked, scheduled, running, succeeded, failed, cancelled, _, _ = numbers
+            for state, number in (
+                (State.QUEUED, queued + parked),
+                (State.SCHEDULED, scheduled),
+                (State.RUNNING, running),
+                (State.SUCCEEDED, succeeded),
+                (State.FAILED, failed),
+                (State.CANCELLED, cancelled),
+            ):
+                if number:
+                    counts[state] = counts.get(state, 0) + number
+        return counts
+
+    async def queue_names(self) -> list[str]:
+        """Names of all queues."""
+        return sorted(await self._store.queue_names())
+
+    async def queues(self) -> list[QueueInfo]:
+        """Every queue as it stands."""
+        infos = []
+        for queue, numbers in await self._count():
+            now, queued, parked, scheduled, running, _, _, _, since, pause = numbers
+            waits = queued > 0 and since != b"-1"
+            infos.append(
+                QueueInfo(
+                    name=queue,
+                    queued=queued,
+                    scheduled=scheduled,
+                    running=running,
+                    parked=parked,
+                    oldest_wait=max(0.0, (int(now) - int(since)) / 1000) if waits else None,
+                    pause=_pause_from(pause) if pause else None,
+                )
+            )
+        return sorted(infos, key=lambda info: info.name)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Workers with a live lease."""
+        store = self._store
+        leases, said = await store.ask(
+            store.plain("ZRANGE", store.top, ":w", 0, -1, "WITHSCORES"),
+            store.plain("HGETALL", store.top, ":workers"),
+        )
+        now = await self._now()
+        words = pairs(said)
+        return sorted(
+            (
+                msgspec.structs.replace(_worker_from(words[token]), lease_until=int(till) / 1000)
+                for token, till in pairs(leases).items()
+                if float(till) > now and token in words
+            ),
+            key=lambda worker: worker.id,
+        )
+
+    async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
+        """Changes of state after a cursor, oldest first."""
+        return await read_events(self._store, after, limit)
+
+    async def check(self) -> list[Violation]:
+        """Verify the invariants."""
+        return await checking.check(self._store)
+
+    async def _count(self) -> list[tuple[str, list[Any]]]:
+        queues = await self._store.queue_names()
+        replies = await self._store.ask(
+            *(self._store.on_queue("counts", queue) for queue in queues)
+        )
+        return list(zip(queues, replies, strict=True))
+
+    async def _now(self) -> float:
+        if self._store.clock is not None:
+            return self._store.clock.time() * 1000
+        seconds, micros = (await self._store.link.everywhere("TIME"))[0]
+        return int(seconds) * 1000 + int(micros) / 1000

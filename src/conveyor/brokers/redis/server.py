@@ -1,0 +1,196 @@
+"""Conversations with one server: connections that are lent out, and commands sent in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+from conveyor.brokers.redis.faults import FAULTS, Unanswered, is_demoted, translate
+from conveyor.brokers.redis.scripts import Script, script
+from conveyor.core.errors import BrokerUnavailable
+
+CONNECTIONS = 32
+"""At most so many conversations at a time with one server; more wait their turn."""
+Argument = bytes | str | int
+
+
+class Command(NamedTuple):
+    """A command whose keys all lie in the slot of `root`; with a script, `args` are its ARGV."""
+
+    root: bytes
+    args: tuple[Argument, ...]
+    script: Script | None = None
+
+
+def run_script(name: str, root: bytes, *args: Argument) -> Command:
+    """Return the command that runs `lua/<name>.lua` on the keys under `root`."""
+    return Command(root, args, script(name))
+
+
+class Server:
+    """The connections to one server. `dial` returns a new one, connected; `where` names the server
+    in messages; `timeout` (seconds) bounds every conversation, connecting included.
+    """
+
+    def __init__(
+        self, dial: Callable[[], Awaitable[AbstractConnection]], where: str, timeout: float
+    ) -> None:
+        self.where = where
+        self._dial = dial
+        self._timeout = timeout
+        self._idle: list[AbstractConnection] = []
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._closed = False
+
+    async def run(
+        self,
+        commands: Sequence[Command],
+        *,
+        atomic: bool = False,
+        wait: tuple[Argument, ...] | None = None,
+        asking: bool = False,
+    ) -> list[Any]:
+        """Send the commands in one go and return their replies; a command's own error is among
+        them, as an exception. `atomic`: as one transaction. `wait`: a WAIT to follow them, whose
+        numbers must be reached. Raises `Unanswered` when the connection broke after something was
+        sent, `BrokerUnavailable` when before.
+        """
+        sent = False
+        try:
+            async with asyncio.timeout(self._timeout), self._turns:
+                connection = await self._take()
+                sent = True
+                try:
+                    replies = await _converse(connection, commands, atomic, wait, asking)
+                finally:
+                    await self._give_back(connection)
+        except FAULTS as exc:
+            await self.drop()
+            raise translate(exc, self.where, sent=sent) from exc
+        if any(map(is_demoted, replies)):
+            await self.drop()
+        return replies
+
+    async def dial(self) -> AbstractConnection:
+        """Return a connection of your own; disconnect it yourself. Raises `BrokerUnavailable`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._dial()
+        except FAULTS as exc:
+            raise translate(exc, self.where) from exc
+
+    async def drop(self) -> None:
+        """Close what is not lent out: the server went away or changed its role."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """Close every connection, those that are lent out when they come back."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect()
+
+    async def _take(self) -> AbstractConnection:
+        if self._closed:
+            raise BrokerUnavailable(f"the connection to Redis at {self.where} was closed here")
+        while self._idle:
+            connection = self._idle.pop()
+            # Nothing was asked, so what can be read is the end of it.
+            if connection.is_connected and not await connection.can_read():
+                return connection
+            await connection.disconnect(nowait=True)
+        return await self._dial()
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        if self._closed:
+            await connection.disconnect()
+        elif connection.is_connected:
+            self._idle.append(connection)
+
+
+async def _converse(
+    connection: AbstractConnection,
+    commands: Sequence[Command],
+    atomic: bool,
+    wait: tuple[Argument, ...] | None,
+    asking: bool,
+) -> list[Any]:
+    replies = await _exchange(connection, commands, atomic, wait, asking, by_sha=True)
+    unknown = [k for k, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        # A restart, a failover or SCRIPT FLUSH: sending the source teaches the server again.
+        again = [commands[k] for k in unknown]
+        taught = await _exchange(connection, again, False, wait, asking, by_sha=False)
+        for k, reply in zip(unknown, taught, strict=True):
+            replies[k] = reply
+    return replies
+
+
+async def _exchange(
+    connection: AbstractConnection,
+    commands: Sequence[Command],
+    atomic: bool,
+    wait: tuple[Argument, ...] | None,
+    asking: bool,
+    *,
+    by_sha: bool,
+) -> list[Any]:
+    packed: list[bytes] = []
+    if atomic:
+        packed += connection.pack_command("MULTI")
+    for command in commands:
+        if asking:
+            packed += connection.pack_command("ASKING")
+        packed += connection.pack_command(*_words(command, by_sha))
+    if atomic:
+        packed += connection.pack_command("EXEC")
+    if wait is not None:
+        packed += connection.pack_command(*wait)
+    await connection.send_packed_command(packed, check_health=False)
+    extra = 1 + len(commands) if atomic else 0
+    replies: list[Any] = []
+    for _ in range(extra):
+        await _reply(connection)
+    if atomic:
+        results = await _reply(connection)
+        replies = results if isinstance(results, list) else [results] * len(commands)
+    else:
+        for _ in commands:
+            if asking:
+                await _reply(connection)
+            replies.append(await _reply(connection))
+    if wait is not None:
+        _check_wait(await _reply(connection), wait)
+    return replies
+
+
+def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:
+    script = command.script
+    if script is None:
+        return command.args
+    if by_sha:
+        return ("EVALSHA", script.sha, 1, command.root, *command.args)
+    return ("EVAL", script.source, 1, command.root, *command.args)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as exc:
+        return exc
+
+
+def _check_wait(reply: Any, wait: tuple[Argument, ...]) -> None:
+    if isinstance(reply, Exception):
+        raise reply
+    # WAIT counts replicas; WAITAOF answers [fsynced here, fsynced by replicas].
+    reached = reply if isinstance(reply, list) else [reply]
+    asked = wait[1:3] if isinstance(reply, list) else wait[1:2]
+    if any(int(got) < int(want) for got, want in zip(reached, asked, strict=True)):
+        raise Unanswered("no replica of the server confirmed the write in time")
