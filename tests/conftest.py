@@ -12,6 +12,7 @@ from tests.leaks import LeakWatch, _no_leaked_tasks
 from tests.servers import PostgresServer, ServerMissing, ValkeyServer
 
 __all__ = ["_no_leaked_tasks"]
+pytest_plugins = ["conveyor.testing.plugin"]
 
 STORES = ("sqlite", "postgres", "redis")
 # A test that asks for one of these fixtures gets the store's marker by itself.

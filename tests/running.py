@@ -41,11 +41,15 @@ class AtWork:
 async def at_work(
     app: Conveyor, *, broker: Broker | None = None, dice: float = 0.5, **settings: Any
 ) -> AsyncIterator[AtWork]:
-    """Run the app's engine until the block ends. A failure of the engine fails the block."""
+    """Run the app's engine until the block ends. A failure of the engine fails the block.
+
+    It serves the queue `default`: with `queues=()` every queue, of which it finds a new one within
+    a second only.
+    """
     broker = broker or (await app.client()).broker
     token, board = new_id(), LocalBoard()
     await broker.renew([token], LONG)
-    defaults = {"concurrency": 4, "kill_grace": 0.3, "shutdown_grace": 5.0}
+    defaults = {"queues": ("default",), "concurrency": 4, "kill_grace": 0.3, "shutdown_grace": 5.0}
     engine = Engine(
         app,
         broker,

@@ -6,6 +6,7 @@ line, and exits 1; silent and 0 when the page is true.
 
 import ast
 import asyncio
+import gc
 import inspect
 import io
 import json
@@ -130,7 +131,7 @@ class Session:
             return
         from conveyor import Conveyor
 
-        for app in {id(v): v for v in self.names.values() if isinstance(v, Conveyor)}.values():
+        for app in [found for found in gc.get_objects() if isinstance(found, Conveyor)]:
             await app.close()
 
     async def _python(self, code: str, line: int) -> None:

@@ -1,5 +1,6 @@
 """Every Python and shell block of the documentation runs, in order, on a fresh SQLite file."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, RUNNABLE, SHOWN, blocks, name_of, pages
+from conveyor.brokers.url import connect
+from tests.docs.pages import DOCS, ROOT, RUNNABLE, SHOWN, blocks, name_of, pages
 
 _SESSION = Path(__file__).with_name("session.py")
 _WITH_CODE = [page for page in pages() if any(b.language in RUNNABLE for b in blocks(page))]
@@ -35,6 +37,25 @@ def test_python_is_never_hidden_in_a_block_that_is_not_run(page: Path) -> None:
 
 @pytest.mark.parametrize("page", _WITH_CODE, ids=name_of)
 def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    _read(page, tmp_path, {})
+
+
+def test_the_quickstart_runs_on_every_store_by_url_alone(broker_url: str, tmp_path: Path) -> None:
+    asyncio.run(_migrate(broker_url))
+
+    _read(DOCS / "tutorial" / "quickstart.md", tmp_path, {"CONVEYOR_URL": broker_url})
+
+
+async def _migrate(url: str) -> None:
+    broker = connect(url)
+    try:
+        await broker.migrate()
+    finally:
+        await broker.close()
+
+
+def _read(page: Path, tmp_path: Path, settings: dict[str, str]) -> None:
+    """Do what the page says, as its reader would, in an empty folder."""
     folder = tmp_path / "reader"
     folder.mkdir()
     steps = [block.step() for block in blocks(page) if block.language in RUNNABLE]
@@ -44,7 +65,7 @@ def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", _SESSION, plan],
         cwd=folder,
-        env=_environment(tmp_path / "bin"),
+        env={**_environment(tmp_path / "bin"), **settings},
         capture_output=True,
         text=True,
         timeout=110,

@@ -194,6 +194,7 @@ async def test_tasks_leased_ahead_are_cancelled_without_running(app: Conveyor) -
         await asyncio.wait_for(started.wait(), 10)
         for handle in handles[1:4]:
             await handle.cancel()
+            await ended(handle)
         release.set()
         states = [(await ended(handle)).state for handle in handles[1:]]
     assert states == [State.CANCELLED] * 3 + [State.SUCCEEDED] * 2

@@ -62,7 +62,18 @@ async def test_none_nan_and_the_largest_integers_survive(app: Conveyor) -> None:
     async def echo(value: Any) -> Any:
         return value
 
-    values = [None, True, -(2**63), 2**64 - 1, 1e308, "", "\x00é\U0001f600", b"\xff", [], {}]
+    values: list[Any] = [
+        None,
+        True,
+        -(2**63),
+        2**64 - 1,
+        1e308,
+        "",
+        "\x00é\U0001f600",
+        b"\xff",
+        [],
+        {},
+    ]
     async with at_work(app):
         handles = await app.enqueue_many(echo.bind(value) for value in values)
         assert [await handle.result(10) for handle in handles] == values

@@ -106,7 +106,8 @@ async def test_higher_priorities_run_first_and_equals_in_order(app: Conveyor) ->
     async def run(n: int) -> None:
         order.append(n)
 
-    wanted = [("low", 50), (5, 30), ("critical", 10), (5, 31), (0, 60), ("high", 20), (9, 11)]
+    wanted: list[tuple[int | str, int]] = [("low", 50), (5, 30), ("critical", 10), (5, 31), (0, 60)]
+    wanted += [("high", 20), (9, 11)]
     handles = [
         await run.with_options(priority=priority).enqueue(number) for priority, number in wanted
     ]
@@ -125,7 +126,7 @@ async def test_no_queue_waits_behind_a_busy_one(app: Conveyor) -> None:
 
     await app.enqueue_many(run.with_options(queue="busy").bind("busy") for _ in range(300))
     last = await run.with_options(queue="quiet").enqueue("quiet")
-    async with at_work(app, concurrency=1):
+    async with at_work(app, queues=(), concurrency=1):
         await last.result(10)
     assert order.index("quiet") < 250
 
@@ -149,7 +150,7 @@ async def test_a_queue_that_is_new_is_found(app: Conveyor) -> None:
     async def run() -> int:
         return 1
 
-    async with at_work(app):
+    async with at_work(app, queues=()):
         await (await run.enqueue()).result(10)
         handle = await run.with_options(queue="brand-new").enqueue()
         assert await handle.result(5) == 1
@@ -201,7 +202,7 @@ async def test_a_paused_queue_gives_out_nothing_until_resumed(app: Conveyor) -> 
         return n
 
     broker = (await app.client()).broker
-    async with at_work(app):
+    async with at_work(app, queues=()):
         await (await run.enqueue(0)).result(10)
         await broker.pause("default", Pause("maintenance", "ada", app.clock.time()))
         handle = await run.enqueue(1)
@@ -222,7 +223,7 @@ async def test_burst_leaves_when_nothing_is_queued_any_more(app: Conveyor) -> No
 
     handle = await run.enqueue(3)
     later = await run.with_options(delay=3_600).enqueue(0)
-    async with at_work(app, burst=True) as worker:
+    async with at_work(app, queues=(), burst=True) as worker:
         await asyncio.wait_for(asyncio.shield(worker.done), 10)
     assert (await ended(handle)).state is State.SUCCEEDED
     assert (await reached(later, State.SCHEDULED)).state is State.SCHEDULED

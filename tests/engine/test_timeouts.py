@@ -25,7 +25,9 @@ async def test_an_async_task_is_stopped_and_the_caller_is_told(app: Conveyor) ->
 
     async with at_work(app):
         handle = await sleep.enqueue()
-        with pytest.raises(TaskFailed, match="it ran longer than its timeout of 0.1 s") as failure:
+        with pytest.raises(
+            TaskFailed, match=r"it ran longer than its timeout of 0\.1 s"
+        ) as failure:
             await handle.result(10)
         assert failure.value.error_type == "TimeoutError"
         assert seen == ["cleaned up"]
@@ -70,7 +72,7 @@ async def test_code_that_swallows_the_cancellation_is_fenced(app: Conveyor) -> N
 
     async with at_work(app) as worker:
         handle = await stubborn.enqueue()
-        with pytest.raises(TaskFailed, match="timeout of 0.05 s"):
+        with pytest.raises(TaskFailed, match=r"timeout of 0\.05 s"):
             await handle.result(10)
         await soon(lambda: worker.board.stuck == 1)
         release.set()
@@ -109,7 +111,7 @@ async def test_a_stuck_thread_is_fenced_counted_and_replaced(app: Conveyor) -> N
     async with at_work(app, concurrency=1) as worker:
         handle = await stuck.enqueue()
         try:
-            with pytest.raises(TaskFailed, match="timeout of 0.05 s"):
+            with pytest.raises(TaskFailed, match=r"timeout of 0\.05 s"):
                 await handle.result(10)
             assert await (await quick.enqueue(1)).result(10) == 1
             await soon(lambda: worker.board.stuck == 1)

@@ -151,7 +151,7 @@ async def wait_forever(folder: str) -> None:
 async def poison(folder: str) -> None:
     note(folder, "started")
     current_task().logger.info("about to die")
-    await asyncio.sleep(0.7)  # notes are stored twice a second
+    await asyncio.sleep(2)  # notes are stored twice a second
     os.kill(os.getpid(), signal.SIGSEGV)
 
 

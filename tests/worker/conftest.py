@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from conveyor import Conveyor
 from conveyor.brokers.base import Broker
 from conveyor.brokers.url import connect
-from tests.running import AT_ONCE
 from tests.stores import postgres_template
 from tests.worker.harness import ROOT
 
@@ -19,13 +17,6 @@ __all__ = ["postgres_template"]
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-async def app(broker_url: str) -> AsyncIterator[Conveyor]:
-    """An open app on a fresh store of each kind; its tasks get three attempts without a wait."""
-    async with Conveyor(broker_url, retry=AT_ONCE) as app:
-        yield app
 
 
 @pytest.fixture

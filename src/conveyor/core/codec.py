@@ -62,6 +62,16 @@ def decode(data: bytes) -> Any:
     return _decoder.decode(data)
 
 
+def decode_call(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode a payload into plain arguments, to be shown; none when it holds no call (whoever
+    pushed it did so without the client, and it can still be looked at)."""
+    try:
+        args, kwargs = decode(payload)
+        return tuple(args), dict(kwargs)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return (), {}
+
+
 def decoder(kind: type[T]) -> Callable[[bytes], T]:
     """Return a function that decodes MessagePack into `kind`; it raises `msgspec.ValidationError`
     with the path of the first value that does not fit.

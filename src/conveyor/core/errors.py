@@ -154,7 +154,10 @@ class TaskCancelled(TaskError):
     """The task was cancelled, so there is no result."""
 
     def __init__(self, task_id: str, reason: str = "") -> None:
-        super().__init__(f"task {task_id} was cancelled{f': {reason}' if reason else ''}", task_id)
+        why = f"cancelled: {reason}" if reason else "cancelled"
+        # The store's sentence may begin with the word already: "cancelled by ada: too late".
+        ended = reason if reason.startswith("cancelled") else why
+        super().__init__(f"task {task_id} was {ended}", task_id)
 
 
 class ResultExpired(ConveyorError):

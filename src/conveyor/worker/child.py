@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from conveyor.keeper.process import log_to_stderr
 from conveyor.worker.board import Board
 from conveyor.worker.frames import read_frames, write_frame
+from conveyor.worker.memory import give_back
 from conveyor.worker.messages import (
     EXIT_ABORTED,
     EXIT_FAULT,
@@ -120,6 +121,7 @@ class Shift:
         broker = await self._connect()
         try:
             self._engine = engine = self._make_engine(broker)
+            give_back()
             self._line.say(self._ready(engine))
             self._line.attach(loop, self._hear)
             await self._go.wait()

@@ -48,6 +48,7 @@ POLL = 1.0
 GATHER = 0.002
 """Seconds to let settlements gather between steps while a backlog is drained."""
 BUSY_BATCH = 50
+_ALL = 1_000_000
 SAFETY = 3.0
 """Running code is stopped this long before an unrenewed lease ends (contract D8)."""
 HOARD = 1.0
@@ -245,7 +246,7 @@ class Engine:
             await asyncio.sleep(delay * (0.5 + self._dice()))
             delay = min(delay * 2, 5.0)
             try:
-                held = await self.broker.held(self.token)
+                held = await self.broker.held(self.token, _ALL)
             except BrokerError as again:
                 log.debug("still no broker: %s", again)
                 continue
@@ -334,10 +335,16 @@ class Engine:
             self.board.beat(now)
             self.board.publish(len(self._running), stuck, self.completer.stale)
             self._watch_lease(now)
-            while self._waiting and now - self._waiting[0][1] > HOARD:
-                self.completer.release([self._waiting.popleft()[0]])
-                self._signal.set()
+            self._give_back_hoarded(now)
             await self._notes.flush()
+
+    def _give_back_hoarded(self, now: float) -> None:
+        while self._waiting and now - self._waiting[0][1] > HOARD:
+            lease, since = self._waiting.popleft()
+            self.completer.release([lease])
+            # What runs is slower than what ran before: else the same step would lease it again.
+            self._prefetch.ended(now - since)
+            self._signal.set()
 
     def _watch_lease(self, now: float) -> None:
         fenced = now > self.board.lease_until - SAFETY

@@ -225,7 +225,9 @@ class Executor:
 
         async def innermost() -> Any:
             ended: asyncio.Future[Any] = self._loop.create_future()
-            turn.put(partial(_call_into, call, ended, self._loop))
+            # Context variables that the middleware set (a trace) hold in the function too.
+            within = partial(contextvars.copy_context().run, call)
+            turn.put(partial(_call_into, within, ended, self._loop))
             value, error = await ended
             if error is not None:
                 raise error

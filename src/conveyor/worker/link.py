@@ -11,6 +11,7 @@ from conveyor.core.errors import BrokerUnavailable, ConveyorError
 from conveyor.keeper.keeper import Keeper
 from conveyor.keeper.pauses import Pauses
 from conveyor.worker.crew import Crew, cancelled
+from conveyor.worker.memory import give_back
 from conveyor.worker.messages import EXIT_USER_ERROR
 from conveyor.worker.renewal import Renewals
 
@@ -83,4 +84,5 @@ class Linker:
         except BaseException:
             await broker.close()
             raise
+        give_back()
         return Link(broker, self._crew)

@@ -1,8 +1,10 @@
-"""How much memory a process and its descendants hold."""
+"""How much memory a process and its descendants hold, and giving back what start-up took."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -20,6 +22,18 @@ def family_rss(pid: int) -> int:
         total += _rss(current)
         todo += _children(current)
     return total
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can.
+
+    Importing modules that have no cached bytecode (usual in containers) leaves some 15 MiB of
+    free heap behind, which an idle process would keep for ever.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _rss(pid: int) -> int:

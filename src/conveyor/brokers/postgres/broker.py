@@ -184,7 +184,8 @@ class PostgresBroker:
 
     async def finals(self, ids: Sequence[str]) -> dict[str, Final]:
         """What these tasks ended in."""
-        return await self._read(lambda c, now: finals(c, ids, now))
+        found: dict[str, Final] = await self._read(lambda c, now: finals(c, ids, now))
+        return found
 
     @asynccontextmanager
     async def listen(

@@ -121,7 +121,8 @@ async def _one(connection: Connection, task_id: str) -> TaskInfo | None:
 
 
 async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
-    clauses, values = ["true"], []
+    clauses: list[str] = ["true"]
+    values: list[Any] = []
     before = where.before
     if before is not None and not known_form([before]):
         return []
@@ -173,9 +174,7 @@ async def _events(connection: Connection, after: str, limit: int) -> list[Event]
     return found
 
 
-async def finals(
-    connection: Connection, ids: Sequence[str], now: float | None
-) -> dict[str, Final]:
+async def finals(connection: Connection, ids: Sequence[str], now: float | None) -> dict[str, Final]:
     """What these tasks ended in. Raises `TaskNotFound`."""
     rows = {str(row[0]): row for row in await connection.fetch(_FINALS, known_form(ids), now)}
     found: dict[str, Final] = {}

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from conveyor.brokers.url import redact
 from conveyor.core.errors import InvalidURL
+from conveyor.core.urls import redact
 
 _OWN = ("namespace", "timeout")
 # What libpq calls these and asyncpg understands; anything else it would send to the server.

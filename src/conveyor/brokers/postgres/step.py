@@ -26,7 +26,8 @@ from conveyor.brokers.postgres.rows import (
 )
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
-_STEP = f"SELECT * FROM step({', '.join(f'${n}' for n in range(1, 22))})"
+_NUMBERED = ", ".join(f"${n}" for n in range(1, 22))
+_STEP = f"SELECT * FROM step({_NUMBERED})"  # noqa: S608 - numbers
 _ADOPT = "SELECT * FROM adopt($1, $2, $3, $4, $5)"
 _PARKED, _DUE, _READY = 0, 1, 2
 _NOTHING: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [])
@@ -131,7 +132,7 @@ def _leases(row: Row, worker: str) -> list[Lease]:
     ]
     executions = row["executions"]
     if executions is None:
-        return [Lease(task, 1, UNTOUCHED, False, worker, at) for task in tasks]  # noqa: FBT003
+        return [Lease(task, 1, UNTOUCHED, False, worker, at) for task in tasks]
     return [
         Lease(task, execution, counters_of(counters), worker=worker, leased_at=at)
         for task, execution, counters in zip(tasks, executions, row["counters"], strict=True)

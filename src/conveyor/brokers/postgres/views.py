@@ -14,7 +14,7 @@ from conveyor.brokers.postgres.rows import (
     unpack_tail,
     unpack_task,
 )
-from conveyor.core.codec import decode
+from conveyor.core.codec import decode_call
 from conveyor.core.task import Execution, State, TaskInfo
 
 
@@ -25,7 +25,7 @@ def info_of(row: Row, executions: tuple[Execution, ...] = ()) -> TaskInfo:
     tail = _tail(row, state)
     last = unpack_execution(row["last"]) if row["last"] is not None else None
     running = state is State.RUNNING
-    args, kwargs = decode(task.payload)
+    args, kwargs = decode_call(task.payload)
     return TaskInfo(
         id=task.id,
         name=task.name,

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from conveyor.core.urls import redact
 from conveyor.core.errors import InvalidURL
+from conveyor.core.urls import redact
 
 _OPTIONS = {
     "namespace": "up to 64 letters, digits, '_', '-' or '.'",
@@ -97,7 +97,7 @@ def parse(url: str) -> Address:
 def _socket(url: str, host: str, path: str) -> str:
     if host or not path.strip("/"):
         raise InvalidURL(
-            f"broker URL {redact(url)!r} names no socket: redis+unix:///path/of.sock (three slashes)"
+            f"broker URL {redact(url)!r} names no socket: redis+unix:///path/of.sock, three slashes"
         )
     return path
 

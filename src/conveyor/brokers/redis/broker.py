@@ -26,9 +26,9 @@ from conveyor.brokers.redis.renewing import Renewing
 from conveyor.brokers.redis.stepping import Stepping
 from conveyor.brokers.redis.store import Store
 from conveyor.brokers.redis.tidying import Tidying
-from conveyor.core.urls import redact
 from conveyor.core.clock import Clock
 from conveyor.core.task import Final, Lease, NewTask, Pause, State
+from conveyor.core.urls import redact
 
 
 class RedisBroker:

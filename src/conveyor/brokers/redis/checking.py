@@ -144,5 +144,3 @@ async def _check_keys(store: Store, queue: str, known: set[bytes], wrong: Wrong)
     )
     lost = {o[:16] for field, o in owners.items() if o[:16] not in known and field not in ending}
     _note(wrong, "I7", "own a key but do not exist", lost)
-
-

@@ -16,7 +16,7 @@ from conveyor.brokers.redis.records import (
     task_from,
 )
 from conveyor.brokers.redis.renewing import read_note
-from conveyor.core.codec import decode
+from conveyor.core.codec import decode_call
 from conveyor.core.task import Execution, State, TaskInfo
 
 
@@ -72,7 +72,7 @@ class Sight:
     def info(self, executions: tuple[Execution, ...] = ()) -> TaskInfo:
         """Return everything known of the task."""
         task = self.task
-        args, kwargs = decode(task.payload)
+        args, kwargs = decode_call(task.payload)
         return TaskInfo(
             id=task.id,
             name=task.name,

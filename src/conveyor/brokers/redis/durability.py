@@ -1,4 +1,4 @@
-"""What the server keeps of an acknowledged push, and whether that is what the URL asks for (D24)."""
+"""What the server keeps of an acknowledged push, and whether that is what was asked for (D24)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from conveyor.brokers.redis.store import Store
 from conveyor.core.errors import DurabilityUnmet
 
 log = logging.getLogger("conveyor.redis")
+_warned: set[str] = set()
+"""Servers named in a warning already: one per process is enough."""
 _SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
@@ -28,7 +30,8 @@ class Durability:
         lacking = await _lacking(store)
         if self._asked == "auto":
             self.mode = "fast" if lacking else "fsync"
-            if lacking:
+            if lacking and store.link.where not in _warned:
+                _warned.add(store.link.where)
                 log.warning(
                     "Redis at %s: durability is 'fast': %s; say ?durability=fast in the broker URL "
                     "if that is meant",
@@ -85,5 +88,3 @@ def _judge(name: str, reply: Any) -> str:
 def _info(reply: bytes) -> dict[str, str]:
     lines = reply.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
-
-

@@ -1,4 +1,4 @@
-"""Cancel, requeue, discard, annotate, finals: verbs that take ids and must find their queue first."""
+"""Verbs that name tasks by their ids: cancel, requeue, discard, finals, annotate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from conveyor.brokers.redis.records import (
     Cancellation,
     encode,
     pack_ids,
+    raw,
     read_before,
     read_ending,
 )
@@ -77,7 +78,7 @@ class Ending:
         for queue, mine in queues.items():
             keys = pack_ids([notes[place].id for place in mine])
             packed = [
-                (key, notes[place].execution, encode(notes[place]))
+                (raw(key), notes[place].execution, raw(encode(notes[place])))
                 for key, place in zip(keys, mine, strict=True)
             ]
             commands.append(self._store.on_queue("annotate", queue, encode(packed)))
@@ -93,10 +94,11 @@ def _revival(task_id: str, letter: str, look: list[Any]) -> tuple[Any, ...]:
     (key,) = pack_ids([task_id])
     _, _, where, before, *_ = look
     if letter == "d":
-        return key, "", read_before(before)[0], ()
+        return raw(key), "", read_before(before)[0], ()
     _, ending = read_ending(where)
     digest = hashlib.sha1(where, usedforsecurity=False).hexdigest()
-    return key, digest, ending.number, [encode(execution) for execution in ending.executions]
+    executions = [raw(encode(execution)) for execution in ending.executions]
+    return raw(key), digest, ending.number, executions
 
 
 def _read_finals(reply: list[Any]) -> dict[int, tuple[float, str, bytes]]:

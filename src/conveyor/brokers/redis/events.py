@@ -1,8 +1,8 @@
 """The events of all queues as one stream, resumable after any of them.
 
-Each queue numbers its own events without a gap. A cursor is a number per queue, in the order in which
-queues were first used, behind their sum: it grows with every event, whichever queue that is of, so
-cursors sort; and an event that another queue writes late is never behind one that was given out.
+Each queue numbers its own events without a gap. A cursor is a number per queue, in the order in
+which queues were first used, behind their sum: that grows with every event, whichever queue it is
+of, so cursors sort; and an event that a queue writes late is never behind one that was given out.
 """
 
 from __future__ import annotations
@@ -68,8 +68,7 @@ async def read_events(store: Store, after: str, limit: int) -> list[Event]:
     queues = await store.queue_names()
     positions += [0] * (len(queues) - len(positions))
     readers = [
-        _Reader(store, queue, position)
-        for queue, position in zip(queues, positions, strict=False)
+        _Reader(store, queue, position) for queue, position in zip(queues, positions, strict=False)
     ]
     found: list[Event] = []
     while len(found) < limit:

@@ -133,7 +133,7 @@ class SingleLink:
         else:
             host, port = await self._primary()
             connection = _connection(address, host, port)
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
     async def _primary(self) -> tuple[str, int]:
@@ -141,7 +141,7 @@ class SingleLink:
         if address.kind == "server":
             return address.hosts[0]
         if self._sentinel is None:
-            self._sentinel = Sentinel(
+            self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 address.hosts,
                 sentinel_kwargs={
                     "socket_timeout": address.timeout / 2,
@@ -197,7 +197,7 @@ class ClusterLink:
         """Run one command on every primary."""
         replies: list[Any] = []
         for node in (await self._topology()).get_primaries():
-            replies += await self._server(node.host, node.port).run([Command(b"", words)])
+            replies += await self._server(node.host, int(node.port)).run([Command(b"", words)])
         return replies
 
     async def dial(self, root: bytes) -> AbstractConnection:
@@ -259,10 +259,10 @@ class ClusterLink:
                 (replies[k],) = await server.run([commands[k]], wait=wait, asking=True)
 
     async def _owner(self, root: bytes) -> Server:
-        node = (await self._topology()).get_node_from_key(root)
+        node = (await self._topology()).get_node_from_key(root.decode())
         if node is None:
             raise BrokerUnavailable(f"Redis Cluster at {self.where}: nobody serves this slot")
-        return self._server(node.host, node.port)
+        return self._server(node.host, int(node.port))
 
     def _server(self, host: str, port: int) -> Server:
         place = (host, port)
@@ -270,7 +270,7 @@ class ClusterLink:
 
             async def dial() -> AbstractConnection:
                 connection = _connection(self._address, host, port)
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
                 return connection
 
             self._servers[place] = Server(dial, f"{host}:{port}", self._address.timeout)

@@ -7,7 +7,7 @@ from typing import Any
 
 from conveyor.brokers.base import Filter
 from conveyor.brokers.redis.describing import Sight
-from conveyor.brokers.redis.records import encode, pack_known
+from conveyor.brokers.redis.records import pack_known
 from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.task import State, TaskInfo
 
@@ -91,7 +91,7 @@ async def look_at(store: Store, ids: dict[bytes, str]) -> dict[bytes, list[Any]]
     queues: dict[str, list[bytes]] = {}
     for key, queue in ids.items():
         queues.setdefault(queue, []).append(key)
-    commands = [store.on_queue("look", queue, encode(keys), "") for queue, keys in queues.items()]
+    commands = [store.on_queue("look", queue, b"".join(keys), "") for queue, keys in queues.items()]
     seen: dict[bytes, list[Any]] = {}
     for keys, reply in zip(queues.values(), await store.ask(*commands), strict=True):
         seen |= {keys[place - 1]: look for place, look in pairs(reply).items()}

@@ -9,7 +9,15 @@ from typing import Any
 from conveyor.brokers.base import Pushed
 from conveyor.brokers.redis.durability import Durability
 from conveyor.brokers.redis.faults import Unanswered
-from conveyor.brokers.redis.records import encode, key_field, ms, pack_ids, unpack_id
+from conveyor.brokers.redis.records import (
+    encode,
+    join_ids,
+    key_field,
+    ms,
+    raw,
+    split_ids,
+    unpack_id,
+)
 from conveyor.brokers.redis.server import Command
 from conveyor.brokers.redis.store import Store
 from conveyor.core.errors import BrokerUnavailable, EnqueueUnknown
@@ -47,7 +55,7 @@ class Pushing:
             await self._store.register(sorted(new_queues))
         ids = [new.task.id for new in tasks]
         commands = [
-            self._store.on_queue("push", queue, pack_push(mine)) for queue, mine in queues.items()
+            self._store.on_queue("push", queue, *pack_push(mine)) for queue, mine in queues.items()
         ]
         replies = await self._send(commands, ids)
         answers = {task_id: Pushed(task_id) for task_id in ids}
@@ -87,48 +95,26 @@ class Pushing:
         raise EnqueueUnknown(ids)
 
 
-def pack_push(tasks: list[NewTask]) -> bytes:
+def pack_push(tasks: Sequence[NewTask]) -> tuple[bytes, ...]:
     """Pack the tasks of one queue for lua/push.lua."""
-    ids = pack_ids([new.task.id for new in tasks])
+    joined = join_ids([new.task.id for new in tasks])
+    ids = split_ids(joined)
     plain = all(
         new.delay is None and new.due_at is None and new.task.key is None for new in tasks
     ) and len(set(ids)) == len(ids)
-    if plain:
-        return encode((min(ids)[:6], max(ids)[:6], _groups(ids, tasks), _ready(ids, tasks), ()))
-    entries = [_entry(task_id, new) for task_id, new in zip(ids, tasks, strict=True)]
-    return encode((b"", b"", (), (), entries))
-
-
-def _groups(ids: list[bytes], tasks: list[NewTask]) -> list[Any]:
-    """Cut by bucket: the id and the task of each in turn, as HSET wants them."""
+    if not plain:
+        return (encode([_entry(task_id, new) for task_id, new in zip(ids, tasks, strict=True)]),)
     packed = [encode(new.task) for new in tasks]
-    if ids[0][:4] == ids[-1][:4] and len({task_id[:4] for task_id in ids}) == 1:
-        return [_group(ids, packed)]
-    buckets: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-    for task_id, task in zip(ids, packed, strict=True):
-        mine = buckets.setdefault(task_id[:4], ([], []))
-        mine[0].append(task_id)
-        mine[1].append(task)
-    return [_group(*mine) for mine in buckets.values()]
-
-
-def _group(ids: list[bytes], packed: list[bytes]) -> tuple[bytes, list[bytes], list[bytes]]:
-    fields = [b""] * (2 * len(ids))
-    fields[::2] = ids
-    fields[1::2] = packed
-    return ids[0][:4], ids, fields
-
-
-def _ready(ids: list[bytes], tasks: list[NewTask]) -> list[Any]:
-    """Cut by priority."""
-    lists: dict[int, list[bytes]] = {}
-    for task_id, new in zip(ids, tasks, strict=True):
-        priority = new.task.priority
-        if priority in lists:
-            lists[priority].append(task_id)
-        else:
-            lists[priority] = [task_id]
-    return [(priority, mine, b"".join(mine)) for priority, mine in lists.items()]
+    oldest, newest = min(ids), max(ids)
+    return (
+        b"",
+        joined,
+        bytes([48 + new.task.priority for new in tasks]),
+        b"".join(packed),
+        encode(list(map(len, packed))),
+        oldest[:6] + newest[:6],
+        b"1" if oldest[:4] == newest[:4] else b"",
+    )
 
 
 def _entry(task_id: bytes, new: NewTask) -> tuple[Any, ...]:
@@ -136,4 +122,5 @@ def _entry(task_id: bytes, new: NewTask) -> tuple[Any, ...]:
     delay = -1 if new.delay is None else max(0, ms(new.delay))
     due = -1 if new.due_at is None else ms(new.due_at)
     field = b"" if task.key is None else key_field(task.name, task.key)
-    return task_id, task.priority, encode(task), delay, due, field, task.digest or ""
+    digest = task.digest or ""
+    return raw(task_id), task.priority, raw(encode(task)), delay, due, raw(field), digest

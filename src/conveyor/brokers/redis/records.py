@@ -99,12 +99,32 @@ def read_hold(stored: bytes) -> tuple[int, float, str]:
     return int(number), int(at) / 1000, worker.decode()
 
 
-def pack_ids(ids: Sequence[str]) -> list[bytes]:
-    """Return ids as 16 bytes each. Raises `ValueError` for what is no UUID."""
+def raw(data: bytes) -> msgspec.Raw:
+    """Return bytes as MessagePack's `str`: the `cmsgpack` of Redis does not know `bin`."""
+    size = len(data)
+    if size < 32:
+        return msgspec.Raw(bytes((0xA0 + size,)) + data)
+    if size < 65_536:
+        return msgspec.Raw(b"\xda" + size.to_bytes(2, "big") + data)
+    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
+
+
+def join_ids(ids: Sequence[str]) -> bytes:
+    """Return ids as 16 bytes each, joined. Raises `ValueError` for what is no UUID."""
     joined = bytes.fromhex("".join(ids).replace("-", ""))
     if len(joined) != 16 * len(ids):
         raise ValueError("not a UUID")
+    return joined
+
+
+def split_ids(joined: bytes) -> list[bytes]:
+    """Return the packed ids."""
     return [joined[start : start + 16] for start in range(0, len(joined), 16)]
+
+
+def pack_ids(ids: Sequence[str]) -> list[bytes]:
+    """Return ids as 16 bytes each. Raises `ValueError` for what is no UUID."""
+    return split_ids(join_ids(ids))
 
 
 def pack_known(ids: Sequence[str]) -> dict[bytes, str]:

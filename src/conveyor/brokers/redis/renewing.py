@@ -1,8 +1,9 @@
 """Worker leases: renewal, the sweep of the silent, grace, leadership.
 
-The namespace has the truth: one sorted set of leases. Each queue a worker works on has a copy in its
-own slot, made when the worker first steps there and renewed after the truth, so that a copy never
-outlives it. A sweep marks the truth first, then every copy; only then it looks for what was held.
+The namespace has the truth: one sorted set of leases. Each queue a worker works on has a copy in
+its own slot, made when the worker first steps there and renewed after the truth, so that a copy
+never outlives it. A sweep marks the truth first, then every copy; only then it looks for what was
+held.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import Any
 import msgspec
 
 from conveyor.brokers.base import Holding, Note, Renewal, WorkerInfo
-from conveyor.brokers.redis.records import encode, ms, read_before, read_hold, task_from, unpack_id
+from conveyor.brokers.redis.records import (
+    encode,
+    ms,
+    raw,
+    read_before,
+    read_hold,
+    task_from,
+    unpack_id,
+)
 from conveyor.brokers.redis.server import Command
 from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.task import Lease
@@ -38,7 +47,7 @@ class Renewing:
             return {}
         store = self._store
         asked = [
-            (worker, ms(seconds), int(worker in self._made), self._words(worker, workers, info))
+            (worker, ms(seconds), int(worker in self._made), raw(_words(worker, workers, info)))
             for worker in workers
         ]
         answers = await store.ask_one(store.on_top("renew", encode(asked)))
@@ -92,12 +101,6 @@ class Renewing:
         answer = await self._store.ask_one(self._store.on_top("lead", role, holder, ms(seconds)))
         return int(answer) / 1000 if answer else None
 
-    @staticmethod
-    def _words(worker: str, workers: Sequence[str], info: WorkerInfo | None) -> bytes:
-        if info is None or (info.id != worker and len(workers) > 1):
-            return b""
-        return encode(info)
-
     async def _scan(
         self, workers: dict[str, Iterable[bytes]], limit: int
     ) -> tuple[list[Holding], bool]:
@@ -123,6 +126,12 @@ class Renewing:
                 store.plain("DEL", store.top, f":wq:{token}"),
                 store.plain("SREM", store.top, ":pending", token),
             )
+
+
+def _words(worker: str, workers: Sequence[str], info: WorkerInfo | None) -> bytes:
+    if info is None or (info.id != worker and len(workers) > 1):
+        return b""
+    return encode(info)
 
 
 def _by_queue(workers: dict[str, Iterable[bytes]]) -> dict[str, list[str]]:

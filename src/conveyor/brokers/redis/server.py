@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -59,13 +60,14 @@ class Server:
         numbers must be reached. Raises `Unanswered` when the connection broke after something was
         sent, `BrokerUnavailable` when before.
         """
+        manner = _Manner(atomic, asking, wait)
         sent = False
         try:
             async with asyncio.timeout(self._timeout), self._turns:
                 connection = await self._take()
                 sent = True
                 try:
-                    replies = await _converse(connection, commands, atomic, wait, asking)
+                    replies = await _converse(connection, commands, manner)
                 finally:
                     await self._give_back(connection)
         except FAULTS as exc:
@@ -114,60 +116,60 @@ class Server:
             self._idle.append(connection)
 
 
+class _Manner(NamedTuple):
+    """How commands are to be sent, see `Server.run`."""
+
+    atomic: bool = False
+    asking: bool = False
+    wait: tuple[Argument, ...] | None = None
+    by_sha: bool = True
+
+
 async def _converse(
-    connection: AbstractConnection,
-    commands: Sequence[Command],
-    atomic: bool,
-    wait: tuple[Argument, ...] | None,
-    asking: bool,
+    connection: AbstractConnection, commands: Sequence[Command], manner: _Manner
 ) -> list[Any]:
-    replies = await _exchange(connection, commands, atomic, wait, asking, by_sha=True)
+    replies = await _exchange(connection, commands, manner)
     unknown = [k for k, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         # A restart, a failover or SCRIPT FLUSH: sending the source teaches the server again.
         again = [commands[k] for k in unknown]
-        taught = await _exchange(connection, again, False, wait, asking, by_sha=False)
+        taught = await _exchange(connection, again, manner._replace(atomic=False, by_sha=False))
         for k, reply in zip(unknown, taught, strict=True):
             replies[k] = reply
     return replies
 
 
 async def _exchange(
-    connection: AbstractConnection,
-    commands: Sequence[Command],
-    atomic: bool,
-    wait: tuple[Argument, ...] | None,
-    asking: bool,
-    *,
-    by_sha: bool,
+    connection: AbstractConnection, commands: Sequence[Command], manner: _Manner
 ) -> list[Any]:
-    packed: list[bytes] = []
-    if atomic:
-        packed += connection.pack_command("MULTI")
-    for command in commands:
-        if asking:
-            packed += connection.pack_command("ASKING")
-        packed += connection.pack_command(*_words(command, by_sha))
-    if atomic:
-        packed += connection.pack_command("EXEC")
-    if wait is not None:
-        packed += connection.pack_command(*wait)
-    await connection.send_packed_command(packed, check_health=False)
-    extra = 1 + len(commands) if atomic else 0
-    replies: list[Any] = []
-    for _ in range(extra):
-        await _reply(connection)
-    if atomic:
+    await connection.send_packed_command(_pack(commands, manner), check_health=False)
+    if manner.atomic:
+        for _ in range(1 + len(commands)):
+            await _reply(connection)
         results = await _reply(connection)
         replies = results if isinstance(results, list) else [results] * len(commands)
     else:
+        replies = []
         for _ in commands:
-            if asking:
+            if manner.asking:
                 await _reply(connection)
             replies.append(await _reply(connection))
-    if wait is not None:
-        _check_wait(await _reply(connection), wait)
+    if manner.wait is not None:
+        _check_wait(await _reply(connection), manner.wait)
     return replies
+
+
+def _pack(commands: Sequence[Command], manner: _Manner) -> list[bytes]:
+    packed: list[bytes] = []
+    for command in commands:
+        if manner.asking:
+            packed.append(pack_command(("ASKING",)))
+        packed.append(pack_command(_words(command, manner.by_sha)))
+    if manner.atomic:
+        packed = [pack_command(("MULTI",)), *packed, pack_command(("EXEC",))]
+    if manner.wait is not None:
+        packed.append(pack_command(manner.wait))
+    return packed
 
 
 def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:

@@ -6,14 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from conveyor.brokers.base import RETENTION_SECONDS, Settlement
-from conveyor.brokers.redis.records import LETTER_OF, encode, key_field, ms, pack_ids
+from conveyor.brokers.redis.records import (
+    LETTER_OF,
+    encode,
+    join_ids,
+    key_field,
+    ms,
+    raw,
+    split_ids,
+)
 from conveyor.core.task import UNTOUCHED, State
 
+Packed = tuple[bytes, ...]
+"""ARGV[5] to ARGV[8] of lua/step.lua."""
 _AT_A_TIME = 1_000
 _SUCCEEDED = State.SUCCEEDED
 
 
-def pack_settlements(settlements: Sequence[Settlement]) -> dict[str, bytes]:
+def pack_settlements(settlements: Sequence[Settlement]) -> dict[str, Packed]:
     """Pack settlements by queue."""
     if not settlements:
         return {}
@@ -26,47 +36,57 @@ def pack_settlements(settlements: Sequence[Settlement]) -> dict[str, bytes]:
     return {queue: _pack(mine) for queue, mine in queues.items()}
 
 
-def _pack(settlements: Sequence[Settlement]) -> bytes:
-    ids = pack_ids([settlement.lease.task.id for settlement in settlements])
+def _pack(settlements: Sequence[Settlement]) -> Packed:
+    joined = join_ids([settlement.lease.task.id for settlement in settlements])
+    ids = split_ids(joined)
     if len(set(ids)) < len(ids):
         # Several ends of one execution: the first one counts, so the order has to be kept.
-        return encode(((), [_other(*entry) for entry in zip(ids, settlements, strict=True)]))
-    buckets: dict[bytes, tuple[list[bytes], list[Settlement]]] = {}
+        return (encode(((), [_other(*entry) for entry in zip(ids, settlements, strict=True)])),)
+    buckets: dict[bytes, list[tuple[bytes, Settlement]]] = {}
     others = []
-    for task_id, settlement in zip(ids, settlements, strict=True):
-        transition, lease = settlement.transition, settlement.lease
-        if (
-            transition.to is _SUCCEEDED
-            and lease.execution == 1
-            and transition.counters is UNTOUCHED
-            and lease.task.key is None
-        ):
+    for entry in zip(ids, settlements, strict=True):
+        task_id, settlement = entry
+        if _is_plain(settlement):
             prefix = task_id[:4]
-            mine = buckets.get(prefix)
-            if mine is None:
-                mine = buckets[prefix] = [], []
-            mine[0].append(task_id)
-            mine[1].append(settlement)
+            if prefix in buckets:
+                buckets[prefix].append(entry)
+            else:
+                buckets[prefix] = [entry]
         else:
             others.append(_other(task_id, settlement))
-    firsts = [
-        _first(prefix, ids[start : start + _AT_A_TIME], mine[start : start + _AT_A_TIME])
-        for prefix, (ids, mine) in buckets.items()
-        for start in range(0, len(ids), _AT_A_TIME)
-    ]
-    return encode((firsts, others))
+    return _pack_both(list(buckets.values()), others)
 
 
-def _first(prefix: bytes, ids: list[bytes], settlements: list[Settlement]) -> tuple[Any, ...]:
-    endings = []
-    longest = RETENTION_SECONDS
-    for settlement in settlements:
-        ttl = settlement.lease.task.result_ttl
-        if ttl > longest:
-            longest = ttl
-        result = settlement.transition.result if ttl > 0 else None
-        endings.append(encode((1, (), result, settlement.execution, ttl)))
-    return prefix, ms(longest), ids, b"".join(ids), endings
+def _is_plain(settlement: Settlement) -> bool:
+    """Whether this is a success of a first execution without a key."""
+    lease, transition = settlement.lease, settlement.transition
+    return (
+        transition.to is _SUCCEEDED
+        and lease.execution == 1
+        and transition.counters is UNTOUCHED
+        and lease.task.key is None
+    )
+
+
+def _pack_both(
+    buckets: list[list[tuple[bytes, Settlement]]], others: list[tuple[Any, ...]]
+) -> Packed:
+    groups: list[tuple[int, int]] = []
+    ids: list[bytes] = []
+    endings: list[bytes] = []
+    for bucket in buckets:
+        longest = RETENTION_SECONDS
+        for task_id, settlement in bucket:
+            ttl = settlement.lease.task.result_ttl
+            longest = max(ttl, longest)
+            result = settlement.transition.result if ttl > 0 else None
+            ids.append(task_id)
+            endings.append(encode((1, (), result, settlement.execution, ttl)))
+        full, rest = divmod(len(bucket), _AT_A_TIME)
+        sizes = [_AT_A_TIME] * full + ([rest] if rest else [])
+        groups += [(size, ms(longest)) for size in sizes]
+    lengths = encode(list(map(len, endings)))
+    return encode((groups, others)), b"".join(ids), b"".join(endings), lengths
 
 
 def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:
@@ -74,16 +94,17 @@ def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:
     task = lease.task
     touched = (transition.counters, transition.error, transition.reason)
     result = transition.result if task.result_ttl > 0 else None
+    ending = (lease.execution, touched, result, execution, task.result_ttl)
     return (
-        task_id,
+        raw(task_id),
         lease.execution,
         "p" if transition.parked else LETTER_OF[transition.to],
         task.priority,
         ms(max(0.0, transition.delay)),
-        encode((lease.execution, touched, result, execution, task.result_ttl)),
-        b"" if execution is None else encode(execution),
-        encode(touched),
-        b"" if task.key is None else key_field(task.name, task.key),
+        raw(encode(ending)),
+        raw(b"" if execution is None else encode(execution)),
+        raw(encode(touched)),
+        raw(b"" if task.key is None else key_field(task.name, task.key)),
         ms(max(RETENTION_SECONDS, task.result_ttl)),
         task.name,
     )

@@ -14,12 +14,13 @@ from conveyor.brokers.redis.records import (
     unpack_id,
 )
 from conveyor.brokers.redis.server import Command
-from conveyor.brokers.redis.settling import pack_settlements
+from conveyor.brokers.redis.settling import Packed, pack_settlements
 from conveyor.brokers.redis.store import Store
 from conveyor.core.task import UNTOUCHED, Lease
 
 MOST = 1_000
 """Tasks leased by one call of the script."""
+NOTHING: Packed = (b"",)
 LOOK_AROUND = 1.0
 """Seconds between looks at all the queues a worker works on, whichever it leases from."""
 
@@ -67,15 +68,12 @@ class Gathered:
 def leases_of(worker: str, now: bytes, tasks: bytes, before: list[Any]) -> list[Lease]:
     """Decode what a script leased. `before` names the places, from 1, of tasks leased before."""
     leased_at = int(now) / 1000
-    leases = [
-        Lease(task, 1, UNTOUCHED, False, worker, leased_at)  # noqa: FBT003 - the hottest line
-        for task in tasks_from(tasks)
-    ]
+    leases = [Lease(task, 1, UNTOUCHED, False, worker, leased_at) for task in tasks_from(tasks)]
     for place, stored in zip(before[::2], before[1::2], strict=True):
         number, touched = read_before(stored)
         counters = UNTOUCHED if touched.counters == UNTOUCHED else touched.counters
         task = leases[place - 1].task
-        leases[place - 1] = Lease(task, number + 1, counters, False, worker, leased_at)  # noqa: FBT003
+        leases[place - 1] = Lease(task, number + 1, counters, False, worker, leased_at)
     return leases
 
 
@@ -106,7 +104,9 @@ class Stepping:
             visits |= dict.fromkeys(await self._look_around(step.worker))
         replies = await self._store.ask(
             *(
-                self._visit(step, queue, step.want if queue == first else 0, packed.get(queue, b""))
+                self._visit(
+                    step, queue, step.want if queue == first else 0, packed.get(queue, NOTHING)
+                )
                 for queue in visits
             )
         )
@@ -141,11 +141,11 @@ class Stepping:
                     break
         return leases
 
-    def _visit(self, step: Step, queue: str, want: int, settlements: bytes) -> Command:
+    def _visit(self, step: Step, queue: str, want: int, settlements: Packed) -> Command:
         seat = self._seats.get(step.worker)
         listening = 1 if seat is not None and seat.listeners else ""
         wanted = min(max(want, 0), MOST)
-        return self._store.on_queue("step", queue, step.worker, wanted, listening, settlements)
+        return self._store.on_queue("step", queue, step.worker, wanted, listening, *settlements)
 
     async def _look_around(self, worker: str) -> set[str]:
         """Return the other queues to look at in this step: cancellations may wait there."""
@@ -171,7 +171,7 @@ class Stepping:
                 if reply is None:
                     before = len(gathered.leases)
                     asked = min(step.want - before, MOST)
-                    (reply,) = await self._store.ask(self._visit(step, queue, asked, b""))
+                    (reply,) = await self._store.ask(self._visit(step, queue, asked, NOTHING))
                     gathered.add(reply)
                     got = len(gathered.leases) - before
                 live, more = reply[1], reply[7]

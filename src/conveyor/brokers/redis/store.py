@@ -129,7 +129,7 @@ class Store:
         args: tuple[Argument, ...],
     ) -> dict[str, tuple[str, T]]:
         commands = [
-            self.on_queue(name, queue, encode(list(ids)), *args) for queue, ids in queues.items()
+            self.on_queue(name, queue, b"".join(ids), *args) for queue, ids in queues.items()
         ]
         found: dict[str, tuple[str, T]] = {}
         replies = await self.ask(*commands)

@@ -10,9 +10,9 @@ from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.task import Pause
 
 MOST_BYTES = 256 * 1024 * 1024
-"""What finished records of a namespace may weigh; beyond, the oldest go before their day is over."""
+"""What finished records of a namespace may weigh; beyond, the oldest go before their time."""
 KEPT_BUCKETS = 2
-"""Buckets (of about 65 s) of each queue that stay whatever they weigh: somebody may wait for them."""
+"""Buckets of each queue (about 65 s each) that stay whatever they weigh: results are awaited."""
 _WEIGH_EVERY = 20.0
 
 
@@ -54,7 +54,10 @@ class Tidying:
             ending.setdefault(queue, []).append(prefix)
             total -= weight
         await self._store.ask(
-            *(self._store.on_queue("expire", queue, encode(mine)) for queue, mine in ending.items())
+            *(
+                self._store.on_queue("expire", queue, b"".join(mine))
+                for queue, mine in ending.items()
+            )
         )
 
     async def pause(self, queue: str, pause: Pause | None) -> None:

@@ -122,16 +122,16 @@ class SQLiteBroker:
         answers = []
         for start in range(0, len(tasks), PUSH_CHUNK):
             batch = push.prepare(tasks[start : start + PUSH_CHUNK])
-            answers.append(self._write(partial(push.push, batch=batch)))
+            answers.append(self._write(partial(push.push, batch=batch), len(batch.tasks)))
         return [pushed for answer in answers for pushed in await answer]
 
     async def step(self, step: Step) -> StepReply:
         """Settle, promote and lease in one transaction."""
         listener = self._opened().bell.find(step.worker)
         if listener is None or step.want <= 0:
-            return await self._write(lambda tx: claim.step(tx, step))
+            return await self._step(step)
         marked = listener.before_step()
-        reply = await self._write(lambda tx: claim.step(tx, step))
+        reply = await self._step(step)
         listener.after_step(sated=len(reply.leases) >= step.want, marked=marked)
         return reply
 
@@ -231,8 +231,11 @@ class SQLiteBroker:
     def _now(self) -> int:
         return micros(self._clock.time())
 
-    def _write(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        return self._opened().writer.write(work)
+    def _step(self, step: Step) -> asyncio.Future[StepReply]:
+        return self._write(lambda tx: claim.step(tx, step), len(step.settlements) + step.want)
+
+    def _write(self, work: Callable[[Transaction], T], rows: int = 1) -> asyncio.Future[T]:
+        return self._opened().writer.write(work, rows)
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         return self._opened().reader.read(query)

@@ -13,12 +13,18 @@ from conveyor.brokers.sqlite.options import Location
 from conveyor.brokers.sqlite.rows import micros
 from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import Known, NeedsCare, Transaction
+from conveyor.brokers.sqlite.turns import Turns
 
 if TYPE_CHECKING:
     from conveyor.core.clock import Clock
 
 Work = Callable[[Transaction], Any]
-_FIRST_NAP, _LONGEST_NAP = 0.000_05, 0.002
+_FIRST_NAP, _SHORT_NAP, _LONG_NAP = 0.000_05, 0.000_5, 0.002
+"""Seconds between tries for the write lock: nearly at once, soon, and after long waiting."""
+_LONG_WAIT = 0.05
+_BACK_TO_BACK = 0.001
+_WAY = 0.003
+"""Seconds in which everybody who waits tries at least once."""
 
 
 class Outcome(NamedTuple):
@@ -38,15 +44,23 @@ class Commits:
         self._where = where
         self._clock = clock
         self._known = Known(connection)
+        self._turns = Turns(where.path)
+        self._ended = 0.0
+
+    def close(self) -> None:
+        """Let go of what is not the connection."""
+        self._turns.close()
 
     def run(self, group: Sequence[Work]) -> list[Outcome]:
         """Run verbs in one transaction. One that fails takes nobody along, unless the whole
         transaction fails: then all of them do, and nothing is stored.
         """
         try:
+            self._give_way()
             self._begin()
             outcomes = self._work(group)
             self._connection.execute("COMMIT")
+            self._ended = time.monotonic()
         except BaseException as exc:  # noqa: BLE001 - every caller of the group gets it
             self._undo()
             return [Outcome(error=self._explained(exc)) for _ in group]
@@ -102,21 +116,33 @@ class Commits:
         if not alone:
             self._connection.execute("RELEASE verb")
 
+    def _give_way(self) -> None:
+        if time.monotonic() - self._ended < _BACK_TO_BACK and self._turns.somebody_waits():
+            time.sleep(_WAY)
+
     def _begin(self) -> None:
-        """Begin a write transaction. SQLite's own waiting backs off to 100 ms and starves whoever
-        waits; short naps with jitter find the gap between two transactions of another process.
-        """
-        deadline = time.monotonic() + self._where.busy_timeout
-        nap = _FIRST_NAP
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as exc:
-                if not is_busy(exc) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(nap * (0.5 + random.random()))  # noqa: S311 - spreads naps, guards nothing
-            nap = min(nap * 1.5, _LONGEST_NAP)
+        """Begin a write transaction."""
+        if self._try_to_begin():
+            return
+        # SQLite's own waiting backs off to 100 ms and starves whoever waits; short naps with
+        # jitter find the gap between two transactions of another process.
+        begun, nap = time.monotonic(), _FIRST_NAP
+        with self._turns.waiting():
+            while True:
+                time.sleep(nap * (0.5 + random.random()))  # noqa: S311 - guards nothing
+                waited = time.monotonic() - begun
+                if self._try_to_begin(last=waited >= self._where.busy_timeout):
+                    return
+                nap = min(nap * 1.3, _SHORT_NAP if waited < _LONG_WAIT else _LONG_NAP)
+
+    def _try_to_begin(self, *, last: bool = False) -> bool:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            if not is_busy(exc) or last:
+                raise
+            return False
+        return True
 
     def _undo(self) -> None:
         self._known.forget()

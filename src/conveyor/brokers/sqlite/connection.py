@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,14 +75,24 @@ def _prepare(connection: sqlite3.Connection, where: Location, reader: bool) -> N
 
 
 def _use_wal(connection: sqlite3.Connection, where: Location) -> None:
-    # The switch itself needs the file alone for a moment: wait for whoever has it.
-    with waiting(connection, where):
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    mode = _switch(connection, where)
     if mode != "wal":
         raise BrokerUnavailable(
             f"the SQLite database {where.path!r} cannot keep a write-ahead log (journal mode stays "
             f"{mode!r}): is it on a network file system?"
         )
+
+
+def _switch(connection: sqlite3.Connection, where: Location) -> str:
+    deadline = time.monotonic() + where.busy_timeout
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as exc:
+            # SQLite does not wait here by itself when several processes make the file at a time.
+            if not is_busy(exc) or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -28,18 +28,24 @@ class Listener:
         self._ring = ring
         self._posts = posts
         self._loop = asyncio.get_running_loop()
+        self._serving: frozenset[str] = frozenset()
         self._hungry = True
         self._left = False
 
     def serves(self, queue: str) -> bool:
         """Whether the worker takes tasks of `queue`."""
-        return queue in self._queues
+        return queue in self._serving
 
     def before_step(self) -> bool:
         """Leave the mark if the last step left the worker hungry; says whether it is there."""
-        if self._hungry and not self.armed:
+        if self._hungry:
+            serving = frozenset(self._queues)
+            if serving != self._serving:
+                self.disarm()
+                self._serving = serving
             self.armed = True
             if self._posts is not None:
+                # Also when it should be there: who took it may have died before ringing.
                 self._posts.mark(self.worker, self._queues)
         return self.armed
 

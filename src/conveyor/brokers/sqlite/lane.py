@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GROUP = 64
-"""Verbs in one transaction at most: bounds how long one process keeps the others waiting."""
+ROWS = 4_000
+"""Verbs and rows in one transaction, about: bounds how long one process keeps others waiting."""
 
 
 class _Job(NamedTuple):
     work: Callable[[Any], Any]
     future: asyncio.Future[Any]
-    writes: bool
+    rows: int | None
+    """About how many rows it writes, None when it only reads."""
 
 
 class _Answer(NamedTuple):
@@ -61,7 +63,8 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection
         self._commits: Commits
-        self._started = self._loop.create_future()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         kind = "reader" if reader else "writer"
         self._thread = threading.Thread(
@@ -77,25 +80,27 @@ class Lane:
 
     async def close(self) -> None:
         """Finish what is queued, close the connection, end the thread."""
-        if self._closed:
-            return
-        self._closed = True
-        self._jobs.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
 
-    def write(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """Run `work` in a write transaction; all of it or nothing is stored."""
-        return self._submit(work, writes=True)
+    def write(self, work: Callable[[Transaction], T], rows: int = 1) -> asyncio.Future[T]:
+        """Run `work` in a write transaction; all of it or nothing is stored. `rows` is about how
+        many it writes.
+        """
+        return self._submit(work, rows)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Run `work` on the connection, outside of any write transaction."""
-        return self._submit(work, writes=False)
+        return self._submit(work, None)
 
-    def _submit(self, work: Callable[[Any], T], *, writes: bool) -> asyncio.Future[T]:
+    def _submit(self, work: Callable[[Any], T], rows: int | None) -> asyncio.Future[T]:
         if self._closed:
             raise BrokerUnavailable("this broker was closed: open another one")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future, writes))
+        self._jobs.put(_Job(work, future, rows))
         return future
 
     @staticmethod
@@ -114,7 +119,7 @@ class Lane:
         try:
             self._connection = connect(self._where, reader=self._reader)
         except BaseException as exc:  # noqa: BLE001 - handed to whoever opens
-            self._answer([_Answer(self._started, error=exc)])
+            self._answer([_Answer(self._started, error=exc), _Answer(self._ended)])
             return
         self._commits = Commits(self._connection, self._where, self._clock)
         self._answer([_Answer(self._started)])
@@ -122,20 +127,24 @@ class Lane:
             while self._serve():
                 pass
         finally:
+            self._commits.close()
             self._connection.close()
+            self._answer([_Answer(self._ended)])
 
     def _serve(self) -> bool:
         """Serve whatever has queued up; says whether to go on."""
         job = self._jobs.get()
         group: list[_Job] = []
+        rows = 0
         while job is not None:
-            if job.writes:
-                group.append(job)
-            else:
+            if job.rows is None:
                 self._commit(group)
-                group = []
+                group, rows = [], 0
                 self._answer([self._read(job)])
-            if len(group) >= GROUP:
+            else:
+                group.append(job)
+                rows += job.rows
+            if len(group) >= GROUP or rows >= ROWS:
                 break
             try:
                 job = self._jobs.get_nowait()
@@ -151,7 +160,14 @@ class Lane:
 
     def _read(self, job: _Job) -> _Answer:
         try:
-            return _Answer(job.future, job.work(self._connection))
+            if self._reader:
+                # All statements of one question see the same moment.
+                self._connection.execute("BEGIN")
+            try:
+                return _Answer(job.future, job.work(self._connection))
+            finally:
+                if self._reader and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
         except sqlite3.Error as exc:
             return _Answer(job.future, error=explain(exc, self._where))
         except Exception as exc:  # noqa: BLE001 - raised where it was asked

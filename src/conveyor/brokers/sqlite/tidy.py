@@ -19,7 +19,7 @@ def tidy(tx: Transaction, limit: int) -> Tidied:
         if promoted < limit:
             promoted += promote(tx, queue, name, limit - promoted)
     pruned = _prune_finished(tx, limit) + _prune_keys(tx, limit)
-    pruned += tx.run("prune_events", (limit, tx.now - KEPT))
+    pruned += _prune_events(tx, limit)
     pruned += tx.run("prune_workers", (tx.now - KEPT, limit))
     return Tidied(promoted, pruned)
 
@@ -53,6 +53,13 @@ def _check(tx: Transaction, seqs: Sequence[int]) -> None:
             tx.run("expire_result", (row[0] + KEPT, seq))
             tx.check_later(row[0] + KEPT).append(seq)
     erase(tx, over)
+
+
+def _prune_events(tx: Transaction, limit: int) -> int:
+    oldest = tx.one("oldest_event")
+    if oldest is None or oldest[0] > tx.now - KEPT:
+        return 0
+    return tx.run("prune_events", (limit, tx.now - KEPT))
 
 
 def _prune_keys(tx: Transaction, limit: int) -> int:

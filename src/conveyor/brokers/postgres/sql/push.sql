@@ -41,19 +41,16 @@ BEGIN
             CASE WHEN g.start > clock THEN g.start ELSE clock - 60 * g.priority END, g.body
         FROM given g
         WHERE taken = '{}' OR g.id <> ALL (taken)
-        ON CONFLICT DO NOTHING RETURNING id, queue, priority
-    ), fresh AS (
-        SELECT s.id, s.queue, s.priority, g.start, g.start > clock AS later
-        FROM stored s JOIN given g ON g.id = s.id
+        ON CONFLICT DO NOTHING RETURNING id, queue, place
     ), first AS (
-        INSERT INTO ready SELECT f.queue, clock - 60 * f.priority, 0, f.id
-        FROM fresh f WHERE f.later IS NOT TRUE
+        -- Only a time to come is later than now: the place of a waiting task never is.
+        INSERT INTO ready SELECT s.queue, s.place, 0, s.id FROM stored s WHERE s.place <= clock
     ), later AS (
-        INSERT INTO due SELECT f.queue, f.start, f.id FROM fresh f WHERE f.later
+        INSERT INTO due SELECT s.queue, s.place, s.id FROM stored s WHERE s.place > clock
     ), told AS (
         INSERT INTO event (at, queue, state, execution, ids)
-        SELECT clock, f.queue, CASE WHEN f.later THEN 1 ELSE 2 END, 0, array_agg(f.id)
-        FROM fresh f GROUP BY f.queue, CASE WHEN f.later THEN 1 ELSE 2 END
+        SELECT clock, s.queue, CASE WHEN s.place > clock THEN 1 ELSE 2 END, 0, array_agg(s.id)
+        FROM stored s GROUP BY s.queue, CASE WHEN s.place > clock THEN 1 ELSE 2 END
         RETURNING queue
     )
     SELECT array_agg(DISTINCT queue) INTO woken FROM told;

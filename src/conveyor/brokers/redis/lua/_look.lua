@@ -16,10 +16,10 @@ local function place_of(id, packed)
   if hold then return 'r', hold end
   local letter, ending = final_of(id)
   if letter then return letter, ending end
-  local task = cmsgpack.unpack(packed)
-  local due = call('ZSCORE', root .. ':due', id .. task[4])
+  local task = fields_of(packed, PRIORITY)
+  local due = call('ZSCORE', root .. ':due', id .. task[PRIORITY])
   if due then return 'd', due end
-  if call('ZSCORE', root .. ':p:' .. task[2], id) then return 'p', '' end
+  if call('ZSCORE', root .. ':p:' .. task[NAME], id) then return 'p', '' end
   return 'q', ''
 end
 

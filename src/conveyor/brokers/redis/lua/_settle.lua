@@ -1,6 +1,7 @@
--- Settlements: {firsts, others}.
---   firsts: {bucket, ms to keep it, ids, ids as one string, packed first fields of the endings}:
---     successes of first executions without a key, most of all there is, moved in bulk
+-- Settlements: ARGV[5] MessagePack of {groups, others}, '' when there are none.
+--   groups: {number, ms to keep the bucket} of successes of first executions without a key, which are
+--     most of all there is and are moved in bulk, by bucket. ARGV[6] their ids, joined  ARGV[7] the
+--     packed first fields of their endings, joined  ARGV[8] MessagePack of the lengths of these
 --   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
 --     the ending (of a cancellation, should it live on though flagged), packed execution or '',
 --     packed Touched, key field or '', ms to keep it, name}
@@ -14,28 +15,46 @@ local KEPT_EXECUTIONS = 1000
 local refused = {}
 local has_flags, has_notes
 
-local function settle_firsts(group)
-  local ids, fives, stamp = group[3], group[5], six(now)
+-- `at` is where the endings of this group begin in ARGV[7]. Returns where they end.
+local function settle_firsts(ids, lengths, keep_ms, at)
   local holds = call('HMGET', root .. ':i', unpack(ids))
-  local endings, fine = {}, {}
+  local stamp, packed = six(now), ARGV[7]
+  local endings, fine, n = {}, {}, 0
   for k, id in ipairs(ids) do
-    local hold = holds[k]
+    local hold, till = holds[k], at + lengths[k]
     if hold and string.sub(hold, 1, 2) == '1 ' then
-      local n = #fine + 1
+      n = n + 1
       fine[n] = id
       endings[2 * n - 1] = id
-      endings[2 * n] = stamp .. fives[k]
+      endings[2 * n] = stamp .. string.sub(packed, at, till - 1)
     else
       refused[#refused + 1] = id
     end
+    at = till
   end
-  if #fine == 0 then return end
+  if n == 0 then return at end
+  local prefix = string.sub(ids[1], 1, 4)
   call('HDEL', root .. ':i', unpack(fine))
-  call('HSET', bucket(':f:', group[1]), unpack(endings))
-  keep_bucket(group[1], now + group[2])
+  call('HSET', bucket(':f:', prefix), unpack(endings))
+  keep_bucket(prefix, now + keep_ms)
   if has_notes then call('HDEL', root .. ':notes', unpack(fine)) end
   if has_flags then call('HDEL', root .. ':c', unpack(fine)) end
-  tell('s1', #fine == #ids and group[4] or table.concat(fine), #fine)
+  tell('s1', table.concat(fine), n)
+  return at
+end
+
+local function settle_groups(groups)
+  local lengths, first, at = cmsgpack.unpack(ARGV[8]), 1, 1
+  for _, group in ipairs(groups) do
+    local number, mine, their_lengths = group[1], {}, {}
+    for k = 1, number do
+      local place = first + k - 1
+      mine[k] = string.sub(ARGV[6], 16 * place - 15, 16 * place)
+      their_lengths[k] = lengths[place]
+    end
+    at = settle_firsts(mine, their_lengths, group[2], at)
+    first = first + number
+  end
 end
 
 local function take_flag(id)
@@ -94,7 +113,7 @@ end
 local function settle_all(settlements)
   has_flags = call('EXISTS', root .. ':c') == 1
   has_notes = call('EXISTS', root .. ':notes') == 1
-  for _, group in ipairs(settlements[1]) do settle_firsts(group) end
+  if #settlements[1] > 0 then settle_groups(settlements[1]) end
   local released = 0
   for _, entry in ipairs(settlements[2]) do released = released + settle_one(entry) end
   return released

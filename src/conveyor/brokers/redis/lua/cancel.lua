@@ -1,6 +1,6 @@
--- include: clock bucket tell ring finish
+-- include: clock ids fields bucket tell ring finish
 -- Cancels waiting tasks and flags running ones.
--- ARGV[2]: MessagePack of the ids   ARGV[3]: the packed cancellation (who, why)
+-- ARGV[2]: ids, joined   ARGV[3]: the packed cancellation (who, why)
 -- Reply: {place, letter of the state after the call, place ...} of the ids known here
 local flag, states = ARGV[3], {}
 
@@ -24,8 +24,8 @@ local function withdraw(id, name, priority)
 end
 
 local function end_waiting(id, packed)
-  local task = cmsgpack.unpack(packed)
-  local name, priority, key = task[2], task[4], task[11]
+  local task = fields_of(packed, KEY)
+  local name, priority, key = task[NAME], task[PRIORITY], task[KEY]
   local before = call('HGET', root .. ':m', id)
   local number, touched = '0', EMPTY
   if before then number, touched = string.match(before, '^(%d+) (.*)$') end
@@ -49,7 +49,7 @@ local function cancel(id)
   return 'c'
 end
 
-for place, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+for place, id in ipairs(split(ARGV[2], 16)) do
   local letter = cancel(id)
   if letter then
     states[#states + 1] = place

@@ -1,12 +1,12 @@
--- include: clock bucket finish
+-- include: clock ids fields bucket finish
 -- Deletes dead letters, with the keys they own: a key must not name what is no more.
--- ARGV[2]: MessagePack of the ids   Reply: the places of those that were deleted
+-- ARGV[2]: ids, joined   Reply: the places of those that were deleted
 local deleted = {}
 
 local function let_go_of_key(id)
-  local task = cmsgpack.unpack(call('HGET', tasks_of(id), id))
-  if not task[11] then return end
-  local field = key_field(task[2], task[11])
+  local task = fields_of(call('HGET', tasks_of(id), id), KEY)
+  if not task[KEY] then return end
+  local field = key_field(task[NAME], task[KEY])
   local owner = call('HGET', root .. ':keys', field)
   if owner and string.sub(owner, 1, 16) == id then
     call('HDEL', root .. ':keys', field)
@@ -14,7 +14,7 @@ local function let_go_of_key(id)
   end
 end
 
-for place, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+for place, id in ipairs(split(ARGV[2], 16)) do
   if call('HDEL', root .. ':failed', id) + call('HDEL', root .. ':cancelled', id) > 0 then
     call('ZREM', root .. ':dx', id)
     let_go_of_key(id)

@@ -1,8 +1,8 @@
--- include: clock bucket look
--- Reads ends. ARGV[2]: MessagePack of the ids
+-- include: clock ids fields bucket look
+-- Reads ends. ARGV[2]: ids, joined
 -- Reply: {now, {place, letter or '' while it is alive, ending or '' ...} of those known here}
 local seen = {}
-for place, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+for place, id in ipairs(split(ARGV[2], 16)) do
   local letter, ending = final_of(id)
   if letter or call('HEXISTS', tasks_of(id), id) == 1 then
     seen[#seen + 1] = place

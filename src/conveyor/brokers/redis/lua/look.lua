@@ -1,8 +1,8 @@
--- include: clock bucket look
--- Reads tasks. ARGV[2]: MessagePack of the ids  ARGV[3]: '1' for all executions, else the last one
+-- include: clock ids fields bucket look
+-- Reads tasks. ARGV[2]: ids, joined  ARGV[3]: '1' for all executions, else the last one
 -- Reply: {place, look, place, look ...} of those known here, see _look.lua
 local seen = {}
-for place, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+for place, id in ipairs(split(ARGV[2], 16)) do
   local one = look(id, ARGV[3] == '1')
   if one then
     seen[#seen + 1] = place

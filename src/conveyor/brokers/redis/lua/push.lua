@@ -1,15 +1,14 @@
--- include: clock bucket tell ring wait
+-- include: clock ids bucket tell ring wait
 -- Stores new tasks of one queue: all of them, or (an error at the first write) none.
--- ARGV[2]: MessagePack of {oldest, newest, groups, ready, entries}
---   oldest, newest: the first six bytes of the smallest and largest id
---   groups: {bucket, ids, {id, task, id, task ...}} and ready: {priority, ids, ids as one string};
---     the fast way, for pushes in which no task has a key or a due time
---   entries: {id, priority, task, delay in ms or -1, due in ms or -1, key field or '', digest}, in
---     the order of the push; the way for all others
+-- The fast way, for pushes in which no task has a key or a due time:
+--   ARGV[2] ''  ARGV[3] ids, joined  ARGV[4] a digit for each: its priority  ARGV[5] the tasks, joined
+--   ARGV[6] MessagePack of their lengths  ARGV[7] the first six bytes of the smallest id and of the
+--   largest one  ARGV[8] '1' when all ids belong to one bucket
+-- The other way: ARGV[2] MessagePack of {id, priority, task, delay in ms or -1, due in ms or -1,
+--   key field or '', digest} ..., in the order of the push
 -- Reply: {1 if the queue was not known here, {place, id of the key's owner, 1 if its arguments
 -- differ, place ...}}. Whatever is not named there is stored, now or by an earlier try (D2).
 local NEAR_MS = 100
-local batch = cmsgpack.unpack(ARGV[2])
 local unknown = call('EXISTS', root .. ':ev') == 0 and 1 or 0
 local answers, soon = {}, 0
 
@@ -18,14 +17,15 @@ local function note_bucket(prefix)
   call('ZADD', root .. ':jb', whole(number), prefix)
 end
 
--- Items carry the time they became available, unless their ids tell it well enough.
+-- What items in the lists carry besides their ids: nothing, when those tell the time well enough.
 local function stamp()
-  local oldest, newest = struct.unpack('>I6', batch[1]), struct.unpack('>I6', batch[2])
+  local oldest, newest = struct.unpack('>I6I6', ARGV[7])
   if now - oldest <= NEAR_MS and newest - now <= NEAR_MS then return nil end
   return six(now)
 end
 
-local function store_group(prefix, ids, fields)
+-- Stores tasks of one bucket. Returns the set of ids that were there before, nil when none was.
+local function store(prefix, ids, fields)
   local key = bucket(':j:', prefix)
   local before, repeated = call('HMGET', key, unpack(ids)), nil
   for k, id in ipairs(ids) do
@@ -34,55 +34,77 @@ local function store_group(prefix, ids, fields)
       repeated[id] = true
     end
   end
-  if not repeated then
-    call('HSET', key, unpack(fields))
-    note_bucket(prefix)
-    return nil
-  end
-  local fresh = {}
-  for k = 1, #fields, 2 do
-    if not repeated[fields[k]] then
-      fresh[#fresh + 1] = fields[k]
-      fresh[#fresh + 1] = fields[k + 1]
+  if repeated then
+    local fresh = {}
+    for k = 1, #fields, 2 do
+      if not repeated[fields[k]] then
+        fresh[#fresh + 1] = fields[k]
+        fresh[#fresh + 1] = fields[k + 1]
+      end
     end
+    fields = fresh
   end
-  if #fresh > 0 then
-    call('HSET', key, unpack(fresh))
+  if #fields > 0 then
+    call('HSET', key, unpack(fields))
     note_bucket(prefix)
   end
   return repeated
 end
 
-local function queue_up(priority, ids, joined, repeated, suffix)
-  if repeated or suffix then
-    local items, fresh = {}, {}
-    for _, id in ipairs(ids) do
-      if not (repeated and repeated[id]) then
-        fresh[#fresh + 1] = id
-        items[#items + 1] = suffix and id .. suffix or id
-      end
+local function store_by_bucket(ids, fields)
+  local groups, repeated = {}, nil
+  for k, id in ipairs(ids) do
+    local prefix = string.sub(id, 1, 4)
+    local group = groups[prefix]
+    if not group then
+      group = { ids = {}, fields = {} }
+      groups[prefix] = group
     end
-    if #items == 0 then return 0 end
-    ids, joined = items, table.concat(fresh)
+    group.ids[#group.ids + 1] = id
+    group.fields[#group.fields + 1] = id
+    group.fields[#group.fields + 1] = fields[2 * k]
   end
-  call('RPUSH', root .. ':q:' .. priority, unpack(ids))
-  tell('q0', joined, #ids)
-  return #ids
-end
-
-local function push_plain()
-  local repeated, suffix, number = nil, stamp(), 0
-  for _, group in ipairs(batch[3]) do
-    local again = store_group(group[1], group[2], group[3])
-    for id in pairs(again or {}) do
+  for prefix, group in pairs(groups) do
+    for id in pairs(store(prefix, group.ids, group.fields) or {}) do
       repeated = repeated or {}
       repeated[id] = true
     end
   end
-  for _, list in ipairs(batch[4]) do
-    number = number + queue_up(list[1], list[2], list[3], repeated, suffix)
+  return repeated
+end
+
+-- Returns how many became available.
+local function queue_up(ids, repeated)
+  local suffix, priorities, lists, number = stamp(), ARGV[4], {}, 0
+  for k, id in ipairs(ids) do
+    if not (repeated and repeated[id]) then
+      local priority = string.sub(priorities, k, k)
+      local list = lists[priority]
+      if not list then
+        list = {}
+        lists[priority] = list
+      end
+      list[#list + 1] = suffix and id .. suffix or id
+      number = number + 1
+      if repeated then tell('q0', id, 1) end
+    end
   end
+  for priority, list in pairs(lists) do
+    call('RPUSH', root .. ':q:' .. priority, unpack(list))
+  end
+  if not repeated then tell('q0', ARGV[3], number) end
   return number
+end
+
+local function push_plain()
+  local ids, lengths, fields, at = split(ARGV[3], 16), cmsgpack.unpack(ARGV[6]), {}, 1
+  for k, id in ipairs(ids) do
+    fields[2 * k - 1] = id
+    fields[2 * k] = string.sub(ARGV[5], at, at + lengths[k] - 1)
+    at = at + lengths[k]
+  end
+  if ARGV[8] == '1' then return queue_up(ids, store(string.sub(ids[1], 1, 4), ids, fields)) end
+  return queue_up(ids, store_by_bucket(ids, fields))
 end
 
 -- Returns the id that owns the key, and its digest; nothing when it is free.
@@ -117,7 +139,7 @@ local function push_entry(place, entry)
   if due > now then
     schedule(id, priority, due)
     tell('d0', id, 1)
-    if due - now < 1000 then soon = soon + 1 end
+    if due - now < 1000 then soon = 1 end
     return 0
   end
   wait(id, priority, now)
@@ -126,8 +148,13 @@ local function push_entry(place, entry)
 end
 
 local available = 0
-if #batch[3] > 0 then available = push_plain() end
-for place, entry in ipairs(batch[5]) do available = available + push_entry(place, entry) end
+if ARGV[2] == '' then
+  available = push_plain()
+else
+  for place, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
+    available = available + push_entry(place, entry)
+  end
+end
 publish()
-ring(math.max(available, math.min(soon, 1)))
+ring(math.max(available, soon))
 return { unknown, answers }

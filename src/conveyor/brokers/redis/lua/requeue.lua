@@ -1,4 +1,4 @@
--- include: clock bucket tell ring wait finish
+-- include: clock fields bucket tell ring wait finish
 -- Gives dead letters another life, and makes scheduled tasks due now.
 -- ARGV[2]: MessagePack of {id, '' for a scheduled task or else the SHA-1 of the ending that was read,
 -- last execution number, {packed executions}} ...   Reply: the places of those that changed
@@ -28,24 +28,24 @@ local function revive(id, sum, number, executions, task)
   call('ZREM', root .. ':dx', id)
   if number > 0 then call('HSET', root .. ':m', id, number .. ' ' .. EMPTY) end
   for _, execution in ipairs(executions) do call('RPUSH', root .. ':x:' .. id, execution) end
-  if task[11] then take_key_back(id, task[2], task[11], task[12]) end
+  if task[KEY] then take_key_back(id, task[NAME], task[KEY], task[DIGEST]) end
   return true
 end
 
 for place, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
   local id, sum = entry[1], entry[2]
   local packed = call('HGET', tasks_of(id), id)
-  local task = packed and cmsgpack.unpack(packed)
+  local task = packed and fields_of(packed, DIGEST)
   local done
   if not task then
     done = false
   elseif sum == '' then
-    done = call('ZREM', root .. ':due', id .. task[4]) == 1
+    done = call('ZREM', root .. ':due', id .. task[PRIORITY]) == 1
   else
     done = revive(id, sum, entry[3], entry[4], task)
   end
   if done then
-    wait(id, task[4], now)
+    wait(id, task[PRIORITY], now)
     tell('q' .. entry[3], id, 1)
     changed[#changed + 1] = place
   end

@@ -1,7 +1,7 @@
 -- include: clock bucket tell ring wait finish lease claim settle
 -- One beat of a worker on one queue: settle, promote, lease; in one atomic go.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] '1' when it listens for its bell
--- ARGV[5] '' or the packed settlements, see _settle.lua
+-- ARGV[5] to ARGV[8] the settlements, see _settle.lua
 -- Reply: {now, 1 if the worker's lease is live here, leased tasks as one MessagePack array or '',
 -- {place, m ...} of those leased before, refused ids, ids to cancel, ms of the next due task or -1,
 -- 1 when it is worth asking for more at once}

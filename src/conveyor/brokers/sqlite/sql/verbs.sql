@@ -234,6 +234,9 @@ UPDATE conveyor_finished SET result = NULL, check_at = ? WHERE seq = ?;
 -- name: expired_keys
 SELECT queue, name, key FROM conveyor_key WHERE expires <= ? LIMIT ?;
 
+-- name: oldest_event
+SELECT at FROM conveyor_event ORDER BY seq LIMIT 1;
+
 -- name: prune_events
 -- Never the newest one, see the schema.
 DELETE FROM conveyor_event WHERE seq IN (
