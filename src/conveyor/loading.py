@@ -23,7 +23,7 @@ def load(target: str) -> tuple[Conveyor, str]:
         sys.path.insert(0, str(Path.cwd()))
     found = _attribute(_import(name), name, attribute)
     if not isinstance(found, Conveyor):
-        raise InvalidOption(f"{target!r} is a {type(found).__name__}, not a Conveyor app")
+        raise InvalidOption(f"{target!r} is of type {type(found).__name__}, not a Conveyor app")
     return found, name
 
 

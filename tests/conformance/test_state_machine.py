@@ -335,6 +335,7 @@ class Machine(RuleBasedStateMachine):
         self.holds()
 
 
+@pytest.mark.timeout(600)  # finding the shortest failing example takes its time
 @pytest.mark.parametrize(
     "store",
     [pytest.param(s, marks=getattr(pytest.mark, s)) for s in ("sqlite", "postgres", "redis")],

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def child_of(worker: "Worker") -> psutil.Process:
     return child
 
 
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; that of an orphan may never be reaped in a container."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Worker:
     """A worker started as its own process, as the command line starts it."""
 
@@ -147,4 +156,5 @@ def running(cwd: Path, **settings: Any) -> Iterator[Worker]:
         for process in family:
             if process.is_running():
                 process.kill()
-        psutil.wait_procs(family, timeout=5)
+        for process in family:
+            eventually(partial(is_gone, process.pid))

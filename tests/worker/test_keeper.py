@@ -287,7 +287,7 @@ def test_alone_it_says_why_it_cannot_begin() -> None:
     process = start_keeper("redis://:secret@127.0.0.1:1/0", stderr=subprocess.PIPE)
     _, said = process.communicate(timeout=15)
     (line,) = said.decode().strip().splitlines()
-    assert process.returncode == 2
+    assert process.returncode == 3
     assert "127.0.0.1" in line
     assert "secret" not in line
 

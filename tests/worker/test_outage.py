@@ -52,7 +52,7 @@ async def test_a_worker_goes_on_where_it_was(server: Server, store: Broker, tmp_
     with running(tmp_path, lease=15.0) as worker:
         await started(tmp_path)
         server.kill()
-        eventually(lambda: "cannot be reached" in worker.text)
+        eventually(lambda: "trying on" in worker.text)
         server.start()
         back = time.monotonic()
         (tmp_path / "go").touch()

@@ -23,7 +23,7 @@ from conveyor.core.outcome import (
 )
 from conveyor.core.task import Lease, Progress
 from conveyor.worker.processes import ProcessPool, ProcessUnusable
-from tests.worker.harness import TARGET, eventually, lease_of, lines, soon
+from tests.worker.harness import TARGET, eventually, is_gone, lease_of, lines, soon
 
 NONE = b"\xc0"
 
@@ -175,10 +175,10 @@ async def test_what_a_task_started_is_killed_with_it(pool: ProcessPool, tmp_path
     lease = lease_of("start_a_program", (str(tmp_path),))
     running = asyncio.create_task(run(pool, lease))
     await soon((tmp_path / "started").exists)
-    program = psutil.Process(int((tmp_path / "program").read_text()))
+    program = int((tmp_path / "program").read_text())
     pool.cancel(lease.task.id)
     assert await running == Cancelled()
-    await soon(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE)
+    await soon(lambda: is_gone(program))
 
 
 async def test_closing_ends_everything(tmp_path: Path) -> None:
@@ -236,11 +236,4 @@ def test_processes_die_with_their_parent(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    eventually(lambda: not psutil.pid_exists(pid) or _is_zombie(pid))
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    eventually(lambda: is_gone(pid))

@@ -28,21 +28,21 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "code", "words"),
     [
-        ({"target": "tests.worker.nowhere:app"}, "nowhere"),
-        ({"target": "tests.worker.apps:application"}, "application"),
-        ({"target": "tests.worker.apps"}, "MODULE:APP"),
-        ({"url": "gopher://:secret@host/"}, "gopher"),
-        ({"url": "sqlite:///:memory:"}, "one process"),
-        ({"url": "redis://:secret@127.0.0.1:1/0"}, "127.0.0.1"),
+        ({"target": "tests.worker.nowhere:app"}, 2, "nowhere"),
+        ({"target": "tests.worker.apps:application"}, 2, "application"),
+        ({"target": "tests.worker.apps"}, 2, "MODULE:APP"),
+        ({"url": "gopher://:secret@host/"}, 2, "gopher"),
+        ({"url": "sqlite:///:memory:"}, 2, "one process"),
+        ({"url": "redis://:secret@127.0.0.1:1/0"}, 3, "127.0.0.1"),
     ],
 )
 def test_a_worker_that_cannot_start_says_why(
-    tmp_path: Path, settings: dict[str, Any], words: str
+    tmp_path: Path, settings: dict[str, Any], code: int, words: str
 ) -> None:
     with running(tmp_path, processes=2, **settings) as worker:
-        assert worker.end() == 2
+        assert worker.end() == code
     (line,) = worker.text.strip().splitlines()
     assert words in line
     assert "secret" not in line

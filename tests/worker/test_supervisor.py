@@ -14,6 +14,7 @@ from tests.worker.harness import (
     child_of,
     enqueue,
     eventually,
+    is_gone,
     lines,
     reached,
     running,
@@ -108,7 +109,7 @@ async def test_a_task_in_its_own_process_is_not_blamed_for_the_child(
         child.kill()
         ((_, _, pid), (_, execution, other)) = await started(tmp_path, 2)
         assert (execution, other != pid) == ("2", True)
-        await soon(lambda: not psutil.pid_exists(int(pid)))
+        await soon(lambda: is_gone(int(pid)))
         info = await store.inspector.get(task.id)
         assert info.executions[0].outcome == "lost"
         assert info.attempts == 0
@@ -129,7 +130,7 @@ async def test_a_dead_supervisor_s_tasks_are_rescued_by_another_keeper(
             eventually(lambda: "ready" in second.text)
             first.signal(signal.SIGKILL)
             died = time.monotonic()
-            await soon(lambda: not child.is_running(), within=5)
+            await soon(lambda: is_gone(child.pid), within=5)
             await started(tmp_path, 2, within=lease + 10)
             assert time.monotonic() - died < lease + 4
             (tmp_path / "go").touch()

@@ -53,6 +53,7 @@ def list_dead(
             for info in found
         ),
         empty="no dead letters",
+        spare=("attempts", "died (UTC)", "queue"),
     )
 
 

@@ -58,6 +58,7 @@ def enqueue(
             *cast("list[Any]", parse_json(args, "--args", list)),
             **cast("dict[str, Any]", parse_json(kwargs, "--kwargs", dict)),
         )
+        _check_types(call)
         asyncio.run(_enqueue(app, call, wait))
 
 
@@ -73,6 +74,22 @@ async def _enqueue(app: Any, call: Any, wait: float | None) -> None:
                 raise typer.Exit(1) from None
 
 
+def _check_types(call: Any) -> None:
+    """JSON knows fewer types than Python: a worker would refuse what does not fit, so say it now.
+    Raises `InvalidArguments`."""
+    from conveyor.core.codec import encode
+    from conveyor.core.errors import InvalidArguments
+
+    definition = call.definition
+    payload = encode((call.args, call.kwargs), what=f"arguments of {definition.name}")
+    try:
+        definition.signature.decode(payload)
+    except ValueError as exc:
+        raise InvalidArguments(
+            f"{definition.name}{definition.signature.text}: {exc}; nothing was enqueued"
+        ) from None
+
+
 def _priority(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdigit() else text
 
@@ -82,9 +99,11 @@ def _instant(text: str) -> Any:
 
     from conveyor.core.errors import InvalidOption
 
+    wanted = "ISO 8601 with a zone, e.g. 2027-01-31T09:00:00Z"
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidOption(
-            f"--at {text!r} is not a time: ISO 8601 with a zone, e.g. 2027-01-31T09:00:00Z"
-        ) from None
+        raise InvalidOption(f"--at {text!r} is not a time: {wanted}") from None
+    if moment.tzinfo is None:
+        raise InvalidOption(f"--at {text!r} has no time zone: {wanted}")
+    return moment

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, cast
 
 import typer
 
 from conveyor.cli import dead, enqueue, operations, queues, running, tasks
+from conveyor.cli.failures import BAD_INPUT
 
 app = typer.Typer(
     name="conveyor",
@@ -62,4 +65,25 @@ def add_commands(root_app: typer.Typer) -> None:
 def main() -> None:
     """Run the command line."""
     add_commands(app)
-    app()
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A pipe may know no "●": a question mark is better than a traceback.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as exc:
+        code = _misused(exc)
+    sys.exit(code or 0)
+
+
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+
+def _misused(error: typer.BadParameter) -> int:
+    """Say in one sentence what is wrong with the command line; returns the exit code."""
+    text = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    if error.ctx is None or "\n" in text:
+        error.show()  # no command was named: the help
+    else:
+        text = text[:1].lower() + text[1:]
+        sys.stderr.write(f"error: {text}; see {error.ctx.command_path} --help\n")
+    return BAD_INPUT

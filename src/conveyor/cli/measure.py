@@ -13,9 +13,9 @@ from statistics import median, quantiles
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from conveyor.core.urls import redact
 from conveyor.cli.noop import QUEUE, app, noop
 from conveyor.core.task import Pause
+from conveyor.core.urls import redact
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker

@@ -27,7 +27,10 @@ def migrate_url(url: str) -> list[str]:
     async def run() -> list[str]:
         broker = connect(url)
         try:
-            return await broker.migrate()
+            lines = await broker.migrate()
+            # A store without a schema of its own (Redis) is then known to be there at least.
+            await broker.open()
+            return lines
         finally:
             await broker.close()
 

@@ -40,6 +40,7 @@ def list_queues(url: Url = None, as_json_: Json = False) -> None:
             for info in found
         ),
         empty="no queue has had a task yet",
+        spare=("oldest waits", "parked", "scheduled"),
     )
 
 
@@ -90,6 +91,7 @@ def workers(url: Url = None, as_json_: Json = False) -> None:
             for info in found
         ),
         empty="no worker is live",
+        spare=("stale", "memory", "since (UTC)", "stuck", "queues", "pid"),
     )
 
 

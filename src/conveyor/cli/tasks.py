@@ -56,6 +56,7 @@ def list_tasks(
             for info in found
         ),
         empty="no such tasks",
+        spare=("priority", "attempts", "enqueued (UTC)", "queue"),
     )
 
 
@@ -146,16 +147,11 @@ def cancel(
         return await broker.cancel(ids, by="cli", reason=reason)
 
     states = with_broker(url, ask)
-    for task_id in ids:
-        found = states.get(task_id)
-        if found is None:
-            typer.echo(f"{task_id}  not found", err=True)
-        elif found is State.RUNNING:
-            typer.echo(f"{task_id}  asked to stop")
-        else:
-            typer.echo(f"{task_id}  {found}")
-    if len(states) < len(set(ids)):
-        raise typer.Exit(NOT_FOUND)
+    for task_id, found in states.items():
+        typer.echo(f"{task_id}  {'asked to stop' if found is State.RUNNING else found}")
+    missing = [task_id for task_id in ids if task_id not in states]
+    if missing:
+        fail(f"{len(missing)} id(s) belong to no task: {_some(missing)}", NOT_FOUND)
 
 
 def report(asked: list[str], changed: list[str], verb: str) -> None:
@@ -164,8 +160,11 @@ def report(asked: list[str], changed: list[str], verb: str) -> None:
         typer.echo(f"{task_id}  {verb}")
     left = [task_id for task_id in asked if task_id not in set(changed)]
     if left:
-        shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
         fail(
-            f"{len(left)} task(s) unchanged, no such task or not in such a state: {shown}",
+            f"{len(left)} task(s) unchanged, no such task or not in such a state: {_some(left)}",
             NOT_FOUND,
         )
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")

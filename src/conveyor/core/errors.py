@@ -61,12 +61,21 @@ class UnknownTask(ConveyorError, LookupError):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        near = get_close_matches(name, names, n=3, cutoff=0.5) or _same_end(name, names)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         if not near and names:
             hint = f"; known here: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
         super().__init__(f"no task is named {name!r}{hint}")
         self.name = name
+
+
+def _same_end(name: str, known: list[str]) -> list[str]:
+    """Names whose last part is like the last part of `name`: the module was left out."""
+    ends: dict[str, list[str]] = {}
+    for entry in known:
+        ends.setdefault(entry.rpartition(".")[2], []).append(entry)
+    near = get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.5)
+    return [entry for end in near for entry in ends[end]][:3]
 
 
 class TaskNotFound(ConveyorError, LookupError):

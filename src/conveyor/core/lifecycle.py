@@ -108,6 +108,11 @@ def _free_of_charge(
     return Transition(State.QUEUED, counters)
 
 
+def cancellation(by: str, reason: str) -> str:
+    """Return a cancellation as a sentence: what a cancelled task shows as its reason."""
+    return "cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+
+
 def _spend(counters: Counters) -> Counters:
     return msgspec.structs.replace(counters, attempts=counters.attempts + 1, losses=0)
 

@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 
 from conveyor.brokers.url import connect
-from conveyor.core.errors import ConveyorError
+from conveyor.core.errors import BrokerError, ConveyorError
 from conveyor.keeper.keeper import Keeper
 from conveyor.keeper.process import log_to_stderr, signals_to
 from conveyor.system import SystemClock, dice, new_id
@@ -17,7 +17,7 @@ log = logging.getLogger("conveyor.keeper")
 
 def run(url: str) -> int:
     """Keep house for the broker at `url` until SIGTERM or SIGINT. Returns the exit code: 0 after a
-    signal, 2 when the broker cannot be used at all.
+    signal, 2 when the URL makes no sense, 3 when the broker is not there.
     """
     log_to_stderr("INFO")
     return asyncio.run(_run(url))
@@ -36,7 +36,7 @@ async def _run(url: str) -> int:
                 await broker.close()
     except ConveyorError as exc:
         log.error("%s", exc)
-        return 2
+        return 3 if isinstance(exc, BrokerError) else 2
     return 0
 
 

@@ -1,6 +1,6 @@
 """The test kit: an in-memory broker, a manual clock, `drain()` and `assert_enqueued()`."""
 
 from conveyor.testing.clock import ManualClock
-from conveyor.testing.harness import Harness, assert_enqueued, drain, harness
+from conveyor.testing.kit import Harness, assert_enqueued, drain, harness
 
 __all__ = ["Harness", "ManualClock", "assert_enqueued", "drain", "harness"]

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from conveyor.app import Conveyor
-    from conveyor.testing.harness import Harness
+    from conveyor.testing.kit import Harness
 
 
 @pytest.fixture
 def conveyor_harness() -> Callable[[Conveyor], AbstractAsyncContextManager[Harness]]:
     """Return `conveyor.testing.harness`: an async context manager that takes the app."""
-    from conveyor.testing.harness import harness
+    from conveyor.testing.kit import harness
 
     return harness

@@ -26,6 +26,7 @@ from conveyor.worker.messages import (
     EXIT_ABORTED,
     EXIT_FAULT,
     EXIT_OK,
+    EXIT_UNAVAILABLE,
     EXIT_USER_ERROR,
     Abort,
     Cancel,
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
         code = _work(configure, line)
     except StartError as exc:
         line.say(Refused(str(exc)))
-        code = EXIT_USER_ERROR
+        code = exc.code
     except Exception as exc:
         log.exception("the engine failed")
         line.say(Fault(f"{type(exc).__name__}: {exc}"))
@@ -76,6 +77,10 @@ def main(arguments: list[str]) -> int:
 
 class StartError(Exception):
     """The child cannot start, in one sentence."""
+
+    def __init__(self, sentence: str, code: int = EXIT_USER_ERROR) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 def _work(configure: Configure, line: Line) -> int:
@@ -135,11 +140,11 @@ class Shift:
 
     async def _connect(self) -> Broker:
         from conveyor.brokers.url import connect
-        from conveyor.core.errors import ConveyorError
+        from conveyor.core.errors import BrokerError, ConveyorError
         from conveyor.core.urls import redact
 
         url = self._app.url
-        if ":memory:" in url:
+        if ":memory:" in url or url.partition("?")[0] in {"sqlite:", "sqlite://", "sqlite:///"}:
             raise StartError(
                 f"{redact(url)} lives within one process and a worker has several; "
                 "use a file, e.g. sqlite:///conveyor.db"
@@ -152,7 +157,8 @@ class Shift:
                 await broker.close()
                 raise
         except ConveyorError as exc:
-            raise StartError(str(exc)) from exc
+            code = EXIT_UNAVAILABLE if isinstance(exc, BrokerError) else EXIT_USER_ERROR
+            raise StartError(str(exc), code) from exc
         # Tasks that enqueue tasks share this connection; closing the app closes it.
         self._app.attach(broker)
         return broker

@@ -7,12 +7,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from conveyor.brokers.url import connect
-from conveyor.core.errors import BrokerUnavailable, ConveyorError
+from conveyor.core.errors import BrokerError, BrokerUnavailable, ConveyorError
 from conveyor.keeper.keeper import Keeper
 from conveyor.keeper.pauses import Pauses
 from conveyor.worker.crew import Crew, cancelled
 from conveyor.worker.memory import give_back
-from conveyor.worker.messages import EXIT_USER_ERROR
+from conveyor.worker.messages import EXIT_UNAVAILABLE, EXIT_USER_ERROR
 from conveyor.worker.renewal import Renewals
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Linker:
                     log.warning("%s", exc)
                     await self._crew.pause(pauses.next())
                 except ConveyorError as exc:
-                    self._crew.give_up(str(exc), EXIT_USER_ERROR)
+                    down = isinstance(exc, BrokerError)
+                    self._crew.give_up(str(exc), EXIT_UNAVAILABLE if down else EXIT_USER_ERROR)
         return None if self._crew.is_ending else self._link
 
     async def close(self) -> None:

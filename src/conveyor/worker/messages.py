@@ -8,7 +8,9 @@ from conveyor.worker.settings import WorkerSettings
 
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
-"""What was asked for cannot be done: no such module, a bad URL, the broker is down."""
+"""What was asked for cannot be done: no such module, a bad URL."""
+EXIT_UNAVAILABLE = 3
+"""The broker is down, or its schema is not this version's."""
 EXIT_FAULT = 70
 """The engine itself failed; the tasks are not to blame."""
 EXIT_ABORTED = 75

@@ -14,7 +14,7 @@ from conveyor.core.errors import BrokerError
 from conveyor.keeper.pauses import Pauses
 from conveyor.worker.crew import EXIT_FAILURE, Crew, cancelled, wait
 from conveyor.worker.link import Link, Linker
-from conveyor.worker.messages import EXIT_OK, EXIT_USER_ERROR
+from conveyor.worker.messages import EXIT_OK
 from conveyor.worker.offspring import Offspring
 from conveyor.worker.reaping import settle_death
 from conveyor.worker.watchdog import Watchdog
@@ -77,7 +77,7 @@ class Place:
             return crew.is_ending
         why = child.refusal or child.fault or f"while it was starting, child {child.pid} {exit_}"
         if not crew.proven:
-            crew.give_up(why, EXIT_USER_ERROR if child.refusal else EXIT_FAILURE)
+            crew.give_up(why, exit_.code if child.refusal and exit_.code else EXIT_FAILURE)
             return True
         log.error("%s", why)
         if crew.settings.reload:

@@ -33,7 +33,7 @@ def run(settings: WorkerSettings) -> int:
 
     Returns the exit code: 0 after SIGTERM or SIGINT and a finished burst, 1 when a second signal
     cut that short or the first children could not live, 2 when what was asked for cannot be done
-    (no such module, a bad URL, the broker is down).
+    (no such module, a bad URL), 3 when the broker is not there.
     """
     log_to_stderr(settings.log_level)
     return asyncio.run(Supervisor(settings).run())

@@ -31,6 +31,7 @@ from conveyor.brokers.postgres.rows import STATES, known_form
 from conveyor.brokers.postgres.step import adopt, step
 from conveyor.core.clock import Clock
 from conveyor.core.errors import BrokerUnavailable, EnqueueUnknown
+from conveyor.core.lifecycle import cancellation
 from conveyor.core.task import Final, Lease, NewTask, Pause, State
 
 _CHUNK = 1_000
@@ -149,7 +150,7 @@ class PostgresBroker:
         self, ids: Sequence[str], *, by: str = "", reason: str = ""
     ) -> dict[str, State]:
         """Ask tasks to stop."""
-        why = reason or (f"cancelled by {by}" if by else "cancelled")
+        why = cancellation(by, reason)
         rows = await self._cold.run(
             lambda c: c.fetch("SELECT * FROM cancel($1, $2, $3)", self._now(), known_form(ids), why)
         )

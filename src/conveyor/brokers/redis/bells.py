@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from conveyor.brokers.redis.faults import FAULTS
+from conveyor.brokers.redis.server import hang_up
 from conveyor.brokers.redis.stepping import Seat
 from conveyor.brokers.redis.store import Store
 from conveyor.core.errors import BrokerError
@@ -33,6 +34,7 @@ class Bells:
         self._ring = ring
         self._seat = seat
         self._waits: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -53,16 +55,20 @@ class Bells:
             while True:
                 wanted = self._groups()
                 for group in self._waits.keys() - wanted:
-                    self._waits.pop(group).cancel()
+                    self._end(self._waits.pop(group))
                 for group in wanted - self._waits.keys():
                     self._waits[group] = asyncio.create_task(self._wait_on(group))
                 await asyncio.sleep(_WAIT / 4)
         finally:
-            waits = list(self._waits.values())
-            for wait in waits:
-                wait.cancel()
-            if waits:
-                await asyncio.wait(waits)
+            for wait in self._waits.values():
+                self._end(wait)
+            if self._ending:
+                await asyncio.wait(self._ending)
+
+    def _end(self, wait: asyncio.Task[None]) -> None:
+        self._ending.add(wait)
+        wait.add_done_callback(self._ending.discard)
+        wait.cancel()
 
     def _groups(self) -> set[tuple[str, ...]]:
         queues = tuple(sorted(set(self._queues)))
@@ -97,7 +103,7 @@ class Bells:
             # UNBLOCKED, MOVED or READONLY: the queue lives elsewhere now.
             raise ConnectionError(str(exc)) from exc
         finally:
-            await connection.disconnect(nowait=True)
+            await hang_up(connection)
 
     def _key(self, queue: str) -> bytes:
         return self._store.root(queue) + f":wake:{self._worker}".encode()

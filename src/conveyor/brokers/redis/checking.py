@@ -26,7 +26,8 @@ from conveyor.brokers.redis.records import read_ending, read_hold, unpack_id
 from conveyor.brokers.redis.store import Store, pairs
 
 _LOOKS = 3
-_SHOWN = 20
+_SHOWN = 100
+_RESCUE_MS = 300_000
 Wrong = dict[tuple[str, str], set[bytes]]
 """(invariant, message) -> ids."""
 
@@ -93,7 +94,7 @@ async def _waiting(store: Store, queue: str) -> Counter[bytes]:
 
 
 async def _check_leases(store: Store, queue: str, wrong: Wrong) -> None:
-    """I9: every running task has a worker whose lease is live, or which the sweep will find."""
+    """I9: every running task has a worker whose lease is live, or is soon to be rescued."""
     holds = pairs(await store.ask_one(store.plain("HGETALL", store.root(queue), ":i")))
     workers: dict[str, set[bytes]] = {}
     for key, hold in holds.items():
@@ -101,13 +102,16 @@ async def _check_leases(store: Store, queue: str, wrong: Wrong) -> None:
     leases = await store.ask(
         *(store.plain("ZSCORE", store.top, ":w", worker) for worker in workers)
     )
-    pending = await store.ask_one(store.plain("SMEMBERS", store.top, ":pending"))
-    swept = {token.decode() for token in pending}
-    lost: set[bytes] = set()
-    for (worker, ids), till in zip(workers.items(), leases, strict=True):
-        if worker not in swept and (till is None or float(till) < 0):
-            lost |= ids
-    _note(wrong, "I9", "run under a lease that nobody can renew or sweep", lost)
+    over_since = await store.time_ms() - _RESCUE_MS
+    unknown: set[bytes] = set()
+    late: set[bytes] = set()
+    for ids, till in zip(workers.values(), leases, strict=True):
+        if till is None:
+            unknown |= ids
+        elif abs(float(till)) < over_since:
+            late |= ids
+    _note(wrong, "I9", "run under a lease of which nothing is known", unknown)
+    _note(wrong, "I9", "run under a lease that ended 5 minutes ago: no keeper runs", late)
 
 
 async def _check_ends(store: Store, queue: str, ids: set[bytes], wrong: Wrong) -> None:

@@ -84,7 +84,7 @@ class RedisInspector:
             store.plain("ZRANGE", store.top, ":w", 0, -1, "WITHSCORES"),
             store.plain("HGETALL", store.top, ":workers"),
         )
-        now = await self._now()
+        now = await store.time_ms()
         words = pairs(said)
         return sorted(
             (
@@ -109,9 +109,3 @@ class RedisInspector:
             *(self._store.on_queue("counts", queue) for queue in queues)
         )
         return list(zip(queues, replies, strict=True))
-
-    async def _now(self) -> float:
-        if self._store.clock is not None:
-            return self._store.clock.time() * 1000
-        seconds, micros = (await self._store.link.everywhere("TIME"))[0]
-        return int(seconds) * 1000 + int(micros) / 1000

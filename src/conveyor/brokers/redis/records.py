@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from conveyor.core.lifecycle import cancellation
 from conveyor.core.task import UNTOUCHED, Counters, ErrorInfo, Execution, State, Task
 
 LETTERS = {
@@ -44,11 +45,9 @@ class Cancellation(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
     @property
-    def sentence(self) -> str | None:
+    def sentence(self) -> str:
         """The reason as it is shown."""
-        if self.by and self.reason:
-            return f"{self.reason} (by {self.by})"
-        return self.reason or (f"by {self.by}" if self.by else None)
+        return cancellation(self.by, self.reason)
 
 
 class Ending(msgspec.Struct, frozen=True, array_like=True):
@@ -95,7 +94,7 @@ def read_before(stored: bytes) -> tuple[int, Touched]:
 
 def read_hold(stored: bytes) -> tuple[int, float, str]:
     """Return the execution number, when it was leased (epoch seconds) and by which worker."""
-    number, at, worker = stored.split(b" ", 2)
+    number, at, worker, *_ = stored.split(b" ", 3)
     return int(number), int(at) / 1000, worker.decode()
 
 

@@ -90,10 +90,6 @@ class Stepping:
             self._seats[worker] = Seat()
         return self._seats[worker]
 
-    def leave(self, worker: str) -> None:
-        """Forget a worker that said goodbye or was swept."""
-        self._seats.pop(worker, None)
-
     async def step(self, step: Step) -> StepReply:
         """See `Broker.step`."""
         packed = pack_settlements(step.settlements)

@@ -75,6 +75,13 @@ class Store:
                 raise translate(reply, self.link.where) from reply
         return replies
 
+    async def time_ms(self) -> float:
+        """Return the time that leases and due times go by, in ms."""
+        if self.clock is not None:
+            return self.clock.time() * 1000
+        seconds, micros = (await self.link.everywhere("TIME"))[0]
+        return int(seconds) * 1000 + int(micros) / 1000
+
     async def queue_names(self) -> list[str]:
         """Return the names of all queues in the order of their first use."""
         found = await self.ask_one(self.plain("ZRANGE", self.top, ":queues", 0, -1))

@@ -36,7 +36,18 @@ class Tidying:
         done = await self._store.ask(
             *(self._store.on_queue("tidy", queue, limit) for queue in queues)
         )
-        return Tidied(sum(promoted for promoted, _ in done), sum(pruned for _, pruned in done))
+        stale = {
+            queue: tokens for queue, (_, _, tokens) in zip(queues, done, strict=True) if tokens
+        }
+        await self._store.ask(
+            *(
+                self._store.on_top("orphan", queue, encode([token.decode() for token in tokens]))
+                for queue, tokens in stale.items()
+            )
+        )
+        return Tidied(
+            sum(promoted for promoted, _, _ in done), sum(pruned for _, pruned, _ in done)
+        )
 
     async def make_room(self, queues: list[str]) -> None:
         """Let the oldest successes of all queues end now, until the rest weighs little enough."""

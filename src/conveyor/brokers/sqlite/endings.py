@@ -20,6 +20,7 @@ from conveyor.brokers.sqlite.rows import (
 )
 from conveyor.brokers.sqlite.settle import Ending, finish
 from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.lifecycle import cancellation
 from conveyor.core.task import Pause, State
 
 
@@ -48,17 +49,13 @@ def _find(tx: Transaction, task_id: str) -> tuple[_Whereabouts, bytes] | None:
 
 def cancel(tx: Transaction, ids: Sequence[str], by: str, reason: str) -> dict[str, State]:
     """Cancel waiting tasks, flag running ones; return the states of those that exist."""
-    why = _sentence(by, reason)
+    why = cancellation(by, reason)
     states = {}
     for task_id in ids:
         found = _find(tx, task_id)
         if found is not None:
             states[task_id] = _cancel(tx, *found, why)
     return states
-
-
-def _sentence(by: str, reason: str) -> str:
-    return "cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
 
 
 def _cancel(tx: Transaction, task: _Whereabouts, task_id: bytes, why: str) -> State:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.brokers.base import Filter
-from conveyor.core.outcome import Unroutable
+from conveyor.brokers.base import LEASE_SECONDS, Filter
+from conveyor.core.outcome import Lost, Unroutable
 from conveyor.core.task import State, Task
 from conveyor.testing.conformance.rig import Rig, failure, ids, ok
 
@@ -52,6 +52,23 @@ async def test_a_mixed_store_is_healthy(rig: Rig) -> None:
     assert await rig.is_healthy()
     rig.clock.advance(61)
     await rig.broker.tidy()
+    assert await rig.is_healthy()
+
+
+async def test_a_missing_keeper_is_noticed(rig: Rig) -> None:
+    """I9: the only violation that can be made through the front door. Its name begins the
+    violation's.
+    """
+    task = await rig.pushed()
+    await rig.lease()
+    rig.clock.advance(LEASE_SECONDS + 1)
+    assert await rig.is_healthy()
+    rig.clock.advance(3_600)
+    (violation,) = await rig.broker.inspector.check()
+    assert violation.invariant.startswith("I9")
+    assert violation.ids == (task.id,)
+    (holding,) = await rig.broker.held()
+    await rig.settle(holding.lease, Lost())
     assert await rig.is_healthy()
 
 

@@ -6,8 +6,12 @@ local LEVEL_MS, CHUNK = 60000, 128
 
 local function waiting_lists()
   local lists = {}
+  local q = root .. ':q:'
+  if call('EXISTS', q .. 0, q .. 1, q .. 2, q .. 3, q .. 4, q .. 5, q .. 6, q .. 7, q .. 8, q .. 9) == 0 then
+    return lists
+  end
   for priority = 0, 9 do
-    local key = root .. ':q:' .. priority
+    local key = q .. priority
     local length = call('LLEN', key)
     if length > 0 then
       lists[#lists + 1] = { key = key, credit = LEVEL_MS * priority, left = length }

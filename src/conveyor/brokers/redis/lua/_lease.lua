@@ -1,8 +1,10 @@
 -- Leasing.
---   i      HASH id -> "<execution number> <leased at, ms> <worker>": who runs it, and the fence
+--   i      HASH id -> "<execution number> <leased at, ms> <worker>": who runs it, and the fence. Padded
+--          with spaces beyond 64 bytes, from which on Redis makes a hash table: in the compact form
+--          for short values, up to 512 of them, each look-up is a walk (2 us instead of 0.25).
 --   pause  STRING, there while the queue gives out nothing
 -- A task leased for the first time gets number 1 without a write to `m`.
-local MOST_BYTES = 4194304
+local MOST_BYTES, PADDED = 4194304, 65
 
 local function may_lease(worker)
   local till = call('ZSCORE', root .. ':w', worker)
@@ -47,6 +49,7 @@ local function give(ids, worker)
   local tasks = tasks_by_id(ids)
   local touched = call('EXISTS', root .. ':m') == 1 and call('HMGET', root .. ':m', unpack(ids))
   local tail = ' ' .. whole(now) .. ' ' .. worker
+  tail = tail .. string.rep(' ', PADDED - #tail)
   local first, holds, fresh = '1' .. tail, {}, {}
   for k, id in ipairs(ids) do
     local task = tasks[k]

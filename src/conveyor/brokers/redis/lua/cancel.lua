@@ -5,7 +5,7 @@
 local flag, states = ARGV[3], {}
 
 local function flag_running(id, hold)
-  local worker = string.match(hold, '^%d+ %d+ (.*)$')
+  local worker = string.match(hold, '^%d+ %d+ (%S*)')
   call('HSET', root .. ':c', id, worker .. '\n' .. flag)
   call('SADD', root .. ':cw:' .. worker, id)
   ring_one(worker)

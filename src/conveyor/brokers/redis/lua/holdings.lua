@@ -6,7 +6,7 @@ local wanted, found = {}, {}
 for _, worker in ipairs(cmsgpack.unpack(ARGV[4])) do wanted[worker] = true end
 local page = call('HSCAN', root .. ':i', ARGV[2], 'COUNT', ARGV[3])
 for k = 1, #page[2], 2 do
-  if wanted[string.match(page[2][k + 1], '^%d+ %d+ (.*)$')] then
+  if wanted[string.match(page[2][k + 1], '^%d+ %d+ (%S*)')] then
     local one = look(page[2][k], false)
     if one then
       found[#found + 1] = page[2][k]

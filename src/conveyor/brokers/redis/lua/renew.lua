@@ -9,7 +9,8 @@ local answers = {}
 
 local function renew(token, ms, known, info)
   local key, before = root .. ':w', call('ZSCORE', root .. ':w', token)
-  -- Swept, or made before and gone: somebody emptied the server, and with it all that it held.
+  -- Swept; or made before and gone, because the server was emptied or failed over without it. What
+  -- it may still hold is found by `tidy`, see orphan.lua.
   if (before and tonumber(before) < 0) or (not before and known == 1) then return { 0, '0', {} } end
   local till = whole(now + ms)
   -- The removal lets the script through when memory is full: leases must be kept even then.

@@ -1,8 +1,9 @@
 -- include: clock bucket tell ring wait
 -- Housekeeping of one queue: promotes due tasks, prunes what retention has ended; at most ARGV[2] of
--- each kind, so that no call takes long. Reply: {promoted, pruned}
+-- each kind, so that no call takes long. Reply: {promoted, pruned, workers whose copy of the lease
+-- here is long over though nobody swept them}
 local limit = tonumber(ARGV[2])
-local SWEPT_KEPT_MS = 7 * RETENTION_MS
+local SWEPT_KEPT_MS, STALE_MS = 7 * RETENTION_MS, 60000
 
 local function prune_keys()
   local fields = call('ZRANGEBYSCORE', root .. ':kx', '-inf', whole(now), 'LIMIT', 0, limit)
@@ -60,4 +61,5 @@ local pruned = prune_keys() + prune_dead() + prune_successes()
 forget_buckets()
 call('ZREMRANGEBYSCORE', root .. ':w', whole(SWEPT_KEPT_MS - now), 0)
 ring(promoted)
-return { promoted, pruned }
+local stale = call('ZRANGEBYSCORE', root .. ':w', '(0', whole(now - STALE_MS), 'LIMIT', 0, 100)
+return { promoted, pruned, stale }

@@ -244,9 +244,10 @@ DELETE FROM conveyor_event WHERE seq IN (
 ) AND seq < (SELECT max(seq) FROM conveyor_event);
 
 -- name: prune_workers
+-- One that was swept must not come back, so it is remembered for much longer.
 DELETE FROM conveyor_worker WHERE id IN (
     SELECT w.id FROM conveyor_worker w
-    WHERE w.until <= ? AND NOT EXISTS (SELECT 1 FROM conveyor_lease l WHERE l.worker = w.id)
+    WHERE w.until <= CASE WHEN w.swept THEN ? ELSE ? END AND NOT EXISTS (SELECT 1 FROM conveyor_lease l WHERE l.worker = w.id)
     LIMIT ?
 );
 

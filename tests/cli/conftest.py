@@ -1,0 +1,103 @@
+"""The command line, run as a user runs it: by subprocess, in a folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stores import postgres_template
+
+__all__ = ["postgres_template"]
+
+ROOT = Path(__file__).parents[2]
+APP = "tests.cli.shop:app"
+
+
+@dataclass
+class Ran:
+    """What a command did."""
+
+    command: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output, parsed."""
+        return json.loads(self.out)
+
+    @property
+    def sentence(self) -> str:
+        """The one line that an error is told in; fails when there is more than that."""
+        assert not self.out, self
+        (line,) = self.err.splitlines()
+        assert line.startswith("error: "), self
+        return line.removeprefix("error: ")
+
+
+class Shell:
+    """Runs `conveyor` commands on one store."""
+
+    def __init__(self, url: str | None, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "CONVEYOR_URL"}
+        }
+        self.environment["PYTHONPATH"] = str(ROOT)
+        if url is not None:
+            self.environment["CONVEYOR_URL"] = url
+
+    def __call__(self, *words: str, **environment: str) -> Ran:
+        """Run one command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "conveyor", *words],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback (most recent call last)" not in done.stderr, done.stderr
+        return Ran(" ".join(words)[:200], done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, **environment: str) -> Ran:
+        """Run one command that has to succeed."""
+        ran = self(*words, **environment)
+        assert ran.code == 0, ran
+        return ran
+
+    def enqueue(self, *words: str) -> str:
+        """Enqueue a task of the test app; return its id."""
+        return self.ok("enqueue", APP, *words).out.strip()
+
+    def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
+        """Start a command that stays; the caller ends it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "conveyor", *words],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            **options,
+        )
+
+
+@pytest.fixture
+def shell(broker_url: str, tmp_path: Path) -> Shell:
+    """A shell on a fresh store of each kind."""
+    return Shell(broker_url, tmp_path)
+
+
+@pytest.fixture
+def plain_shell(sqlite_url: str, tmp_path: Path) -> Shell:
+    """A shell on a fresh SQLite file, for what does not depend on the store."""
+    return Shell(sqlite_url, tmp_path)
