@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conveyor.cli.main import main
 from tests.stores import postgres_template
 
 __all__ = ["postgres_template"]
@@ -89,6 +91,26 @@ class Shell:
             stdin=subprocess.DEVNULL,
             **options,
         )
+
+
+Inside = Callable[..., Ran]
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Inside:
+    """Runs a command within this process: a tenth of the time, for many small ones."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["conveyor", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return Ran(" ".join(words), int(left.value.code or 0), said.out, said.err)
+
+    return run
 
 
 @pytest.fixture

@@ -231,11 +231,11 @@ class Model:
             del self.keys[record.key]
 
     def expired(self) -> list[Record]:
-        """Records that a store may have pruned: succeeded, a day ago."""
+        """Records that a store may have pruned: succeeded or cancelled, a day ago."""
         return [
             record
             for record in self.records.values()
-            if record.state is State.SUCCEEDED and self.is_long_over(record)
+            if record.state is not State.FAILED and self.is_long_over(record)
         ]
 
     def free_keys(self) -> None:

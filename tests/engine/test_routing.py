@@ -219,7 +219,7 @@ async def test_burst_leaves_when_nothing_is_queued_any_more(app: Conveyor) -> No
     @app.task
     async def run(n: int) -> None:
         if n:
-            await run.enqueue(n - 1)
+            await run.with_options(queue=f"queue-{n}").enqueue(n - 1)
 
     handle = await run.enqueue(3)
     later = await run.with_options(delay=3_600).enqueue(0)

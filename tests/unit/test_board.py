@@ -1,8 +1,9 @@
 """The flight board: what it shows, and that it survives its writer."""
 
+import os
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -14,9 +15,8 @@ from conveyor.worker.board import NO_SLOT, Board, LocalBoard, slots_for
 
 WRITER = """
 import os, signal, sys
-from pathlib import Path
 from conveyor.worker.board import Board
-board = Board.attach(Path(sys.argv[1]))
+board = Board.attach(sys.argv[1])
 ended = board.started(sys.argv[2], 7)
 board.started(sys.argv[3], 8, alone=True)
 board.ended(ended)
@@ -59,7 +59,7 @@ def test_a_local_lease_never_ends_and_a_shared_one_is_over_until_renewed() -> No
     board = Board.create(1)
     assert board.lease_until == 0.0
     board.lease_until = 99.5
-    other = Board.attach(board.path)
+    other = attached(board)
     assert other.lease_until == 99.5
     other.close()
     board.close()
@@ -68,7 +68,11 @@ def test_a_local_lease_never_ends_and_a_shared_one_is_over_until_renewed() -> No
 def test_survives_the_death_of_its_writer() -> None:
     board = Board.create(slots_for(2))
     ids = [new_id() for _ in range(3)]
-    subprocess.run([sys.executable, "-c", WRITER, str(board.path), *ids], check=False)
+    subprocess.run(
+        [sys.executable, "-c", WRITER, board.address, *ids],
+        check=False,
+        pass_fds=() if board.fd is None else (board.fd,),
+    )
     assert sorted(board.running_now()) == sorted([(ids[1], 8, True), (ids[2], 9, False)])
     assert (board.last_beat, board.last_step) == (1.5, 2.5)
     assert (board.running, board.stuck, board.stale) == (2, 1, 3)
@@ -94,13 +98,20 @@ def test_has_room_for_twice_the_concurrency() -> None:
 
 
 def test_leaves_no_file_behind() -> None:
+    before = board_files()
     board = Board.create(1)
-    path: Path = board.path
-    other = Board.attach(path)
-    other.close()
-    assert path.exists()
-    board.unlink()
-    assert not path.exists()
-    board.beat(time.monotonic())
+    if os.name == "posix":
+        assert not board_files() - before, "a kill from now on leaves nothing"
     board.close()
     board.close()
+    assert not board_files() - before
+
+
+def attached(board: Board) -> Board:
+    """Map it again in this process."""
+    return Board.attach(board.address if board.fd is None else f"fd:{os.dup(board.fd)}")
+
+
+def board_files() -> set[Path]:
+    folders = [Path("/dev/shm"), Path(tempfile.gettempdir())]
+    return {file for folder in folders for file in folder.glob("conveyor-board-*")}

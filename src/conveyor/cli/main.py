@@ -69,7 +69,7 @@ def main() -> None:
         # A pipe may know no "●": a question mark is better than a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="conveyor", standalone_mode=False)
     except _UsageError as exc:
         code = _misused(exc)
     sys.exit(code or 0)
@@ -81,9 +81,10 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 def _misused(error: typer.BadParameter) -> int:
     """Say in one sentence what is wrong with the command line; returns the exit code."""
     text = error.format_message().replace("Value error, ", "").strip().rstrip(".")
-    if error.ctx is None or "\n" in text:
+    if "\n" in text:
         error.show()  # no command was named: the help
     else:
+        command = "conveyor" if error.ctx is None else error.ctx.command_path
         text = text[:1].lower() + text[1:]
-        sys.stderr.write(f"error: {text}; see {error.ctx.command_path} --help\n")
+        sys.stderr.write(f"error: {text}; see {command} --help\n")
     return BAD_INPUT

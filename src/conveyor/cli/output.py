@@ -30,8 +30,19 @@ _STYLES = {"failed": "red", "running": "cyan", "succeeded": "green", "cancelled"
 
 def as_json(value: Any) -> None:
     """Print one JSON document."""
-    encoded = msgspec.json.encode(value, enc_hook=str)
+    encoded = msgspec.json.encode(_named(value), enc_hook=str)
     sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+
+
+def _named(value: Any) -> Any:
+    """Give fields their names: some records are stored as arrays, to be small."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _named(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    return value
 
 
 def console() -> Console:

@@ -13,11 +13,13 @@ stores, and the byte that makes a slot valid goes last.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import tempfile
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from typing import IO
 
 _HEADER = 64
 _SLOT = 64
@@ -28,6 +30,7 @@ _LEASE, _BEAT, _STEP = 0, 1, 2
 _RUNNING, _STUCK, _STALE = 3, 4, 5
 _ENTRY = struct.Struct("<q36s4xq")
 _SPARE_SLOTS = 32
+_BY_DESCRIPTOR = "fd:"
 NO_SLOT = -1
 """The slot of a task that found the board full: `ended` ignores it, and after a crash the task
 counts as not started, so a full board never blames anyone."""
@@ -46,9 +49,12 @@ def slots_for(concurrency: int) -> int:
 class Board:
     """A board on a shared file. `create` makes one (supervisor), `attach` opens it (child)."""
 
-    def __init__(self, path: Path, memory: mmap.mmap, *, owner: bool) -> None:
-        self.path = path
-        self._owner = owner
+    def __init__(
+        self, memory: mmap.mmap, *, fd: int | None = None, path: Path | None = None
+    ) -> None:
+        self.fd = fd
+        """Descriptor for the child to inherit: the file has no name any more (POSIX)."""
+        self._path = path
         self._memory = memory
         view = memoryview(memory)
         self._times = view[:_HEADER].cast("d")
@@ -60,45 +66,47 @@ class Board:
 
     @classmethod
     def create(cls, slots: int) -> Board:
-        """Make an empty board in a new file; `close` removes it."""
-        shared = Path("/dev/shm")  # noqa: S108 - memory, so that a busy disk cannot stall a write
-        folder = shared if shared.is_dir() else None
-        try:
-            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, kept on disk
-                prefix="conveyor-board-", dir=folder, delete=False
-            )
-        except OSError:
-            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - as above
-                prefix="conveyor-board-", delete=False
-            )
+        """Make an empty board."""
+        file = _temporary_file()
         with file:
             file.truncate(_HEADER + slots * _SLOT)
-        return cls._map(Path(file.name), owner=True)
+            path = Path(file.name)
+            memory = mmap.mmap(file.fileno(), 0)
+            if os.name != "posix":
+                return cls(memory, path=path)
+            # Without a name, no kill can leave it behind.
+            path.unlink()
+            return cls(memory, fd=os.dup(file.fileno()))
+
+    @property
+    def address(self) -> str:
+        """What to give to `attach` in a process that has inherited `fd`."""
+        return str(self._path) if self.fd is None else f"{_BY_DESCRIPTOR}{self.fd}"
 
     @classmethod
-    def attach(cls, path: Path) -> Board:
-        """Map the board that `create` made."""
-        return cls._map(path, owner=False)
-
-    @classmethod
-    def _map(cls, path: Path, *, owner: bool) -> Board:
-        with path.open("r+b") as file:
-            return cls(path, mmap.mmap(file.fileno(), 0), owner=owner)
+    def attach(cls, address: str) -> Board:
+        """Map the board that `create` made; an inherited descriptor is closed."""
+        if not address.startswith(_BY_DESCRIPTOR):
+            with Path(address).open("r+b") as file:
+                return cls(mmap.mmap(file.fileno(), 0))
+        fd = int(address.removeprefix(_BY_DESCRIPTOR))
+        try:
+            return cls(mmap.mmap(fd, 0))
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
-        """Unmap it; who created it removes the file too. Safe to call twice."""
+        """Unmap it. Safe to call twice."""
         if self._memory.closed:
             return
         for view in (self._times, self._counts, self._words, self._view):
             view.release()
         self._memory.close()
-        if self._owner:
-            self.unlink()
-
-    def unlink(self) -> None:
-        """Remove the file's name; the mappings live on. Then no kill can leave it behind."""
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        if self.fd is not None:
+            os.close(self.fd)
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     # -- the child writes
 
@@ -180,6 +188,17 @@ class Board:
                 task_id = raw.rstrip(b"\0").decode("ascii")
                 found.append((task_id, execution, mark == _STARTED_ALONE))
         return found
+
+
+def _temporary_file() -> IO[bytes]:
+    """Open a file that `Board.create` removes itself, in memory where the system offers that, so
+    that a busy disk cannot stall a write.
+    """
+    shared = Path("/dev/shm")  # noqa: S108 - the name that no one else can guess follows
+    for folder in (shared, None) if shared.is_dir() else (None,):
+        with suppress(OSError):
+            return tempfile.NamedTemporaryFile(prefix="conveyor-board-", dir=folder, delete=False)
+    raise OSError("no folder for temporary files can be written to: set TMPDIR to one that can")
 
 
 class LocalBoard:

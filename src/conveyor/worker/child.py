@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conveyor.keeper.process import log_to_stderr
@@ -96,7 +95,7 @@ def _work(configure: Configure, line: Line) -> int:
         raise StartError(f"importing {settings.target!r} ended with sys.exit({exc.code})") from exc
     log_to_stderr(settings.log_level)
     app.url = settings.url or app.url
-    board = Board.attach(Path(configure.board))
+    board = Board.attach(configure.board)
     shift = Shift(app, module, configure, line, board)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(shift.run())

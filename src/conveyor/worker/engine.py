@@ -137,7 +137,11 @@ class Engine:
         capture = logs.install()
         deadlines = Deadlines()
         threads = ThreadPool(self.settings.concurrency)
-        pulse = asyncio.create_task(self._pulse(), name="conveyor-pulse")
+        # Notes wait for the broker, the pulse must not: it watches the lease.
+        beside = [
+            asyncio.create_task(self._pulse(), name="conveyor-pulse"),
+            asyncio.create_task(self._notes.keep(), name="conveyor-notes"),
+        ]
         try:
             async with (
                 self.app.resources() as state,
@@ -157,8 +161,9 @@ class Engine:
                 )
                 await self._work()
         finally:
-            pulse.cancel()
-            await asyncio.wait([pulse])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             deadlines.close()
             threads.close()
             if self._pool is not None:
@@ -236,7 +241,7 @@ class Engine:
             asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
         idle = not (self._running or self._waiting or self.completer.pending)
         if self.settings.burst and idle and not reply.leases:
-            self._draining = True
+            self._draining = not await self._found_new_queues()
 
     async def _after_failure(self, exc: BrokerError) -> None:
         """The step's fate is unknown: wait, then ask which leases are ours."""
@@ -276,6 +281,14 @@ class Engine:
                     self._queues[:] = names
         if len(self._queues) > 1:
             self._queues.append(self._queues.pop(0))
+
+    async def _found_new_queues(self) -> bool:
+        """Look for queues made since the last look; a task may wait in one of them."""
+        known = set(self._queues)
+        self._queues_at = float("-inf")
+        await self._refresh_queues()
+        self._rung = self._rung or set(self._queues) != known
+        return set(self._queues) != known
 
     # -- starting and ending
 
@@ -327,7 +340,7 @@ class Engine:
     # -- keeping time
 
     async def _pulse(self) -> None:
-        """Twice a second: show life, store notes, give back hoarded work, watch the lease."""
+        """Twice a second: show life, give back hoarded work, watch the lease."""
         while True:
             await asyncio.sleep(EVERY)
             now = self._clock.monotonic()
@@ -336,7 +349,6 @@ class Engine:
             self.board.publish(len(self._running), stuck, self.completer.stale)
             self._watch_lease(now)
             self._give_back_hoarded(now)
-            await self._notes.flush()
 
     def _give_back_hoarded(self, now: float) -> None:
         while self._waiting and now - self._waiting[0][1] > HOARD:

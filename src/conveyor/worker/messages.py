@@ -23,7 +23,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     settings: WorkerSettings
     token: str
     board: str
-    """Path of the flight board."""
+    """Address of the flight board."""
 
 
 class Go(msgspec.Struct, frozen=True, tag=True):

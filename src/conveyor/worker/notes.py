@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import Note
@@ -28,6 +29,12 @@ class Notes:
     def forget(self, task: CurrentTask) -> None:
         """The execution ended: its record will carry the logs."""
         self._fresh.discard(task)
+
+    async def keep(self) -> None:
+        """Flush twice a second until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.flush()
 
     async def flush(self) -> None:
         """Store the news. What the broker cannot take now is tried again next time."""

@@ -58,12 +58,12 @@ class Offspring:
         self.stopping = False
         self._answered = asyncio.Event()
         try:
-            self._process = Spawned("conveyor.worker.child", self._hear)
+            self._process = Spawned("conveyor.worker.child", self._hear, share=self.board.fd)
         except OSError:
             self.board.close()
             raise
         self._process.exited.add_done_callback(lambda _: self._answered.set())
-        self._process.send(Configure(settings, token, str(self.board.path)))
+        self._process.send(Configure(settings, token, self.board.address))
 
     @property
     def pid(self) -> int:
@@ -78,8 +78,6 @@ class Offspring:
     async def answer(self) -> Ready | None:
         """Wait until it is ready (returns what it says) or cannot start or died (None)."""
         await self._answered.wait()
-        # Mapped by both now: no kill can leave the file behind.
-        self.board.unlink()
         return self.ready
 
     async def end(self) -> Exit:

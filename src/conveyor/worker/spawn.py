@@ -54,10 +54,16 @@ class Spawned:
 
     Messages that come in go to `on_frame`; `exited` is done when the process is gone and its last
     words were delivered. With `own_group` it leads a process group, and all of it is killed.
+    It inherits the descriptor `share` under the same number (POSIX).
     """
 
     def __init__(
-        self, module: str, on_frame: Callable[[bytes], Any], *, own_group: bool = False
+        self,
+        module: str,
+        on_frame: Callable[[bytes], Any],
+        *,
+        own_group: bool = False,
+        share: int | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._own_group = own_group and os.name == "posix"
@@ -67,7 +73,7 @@ class Spawned:
         theirs_in, self._out = os.pipe()
         ours_in, theirs_out = os.pipe()
         try:
-            self._popen = _popen(module, theirs_in, theirs_out, own_group=self._own_group)
+            self._popen = _popen(module, (theirs_in, theirs_out), share, self._own_group)
         except OSError:
             os.close(self._out)
             os.close(ours_in)
@@ -152,12 +158,14 @@ def open_pipes(arguments: list[str]) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _popen(module: str, read: int, write: int, *, own_group: bool) -> subprocess.Popen[bytes]:
+def _popen(
+    module: str, pipes: tuple[int, int], share: int | None, own_group: bool
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", module]
     if sys.platform == "win32":
         import msvcrt
 
-        handles = [msvcrt.get_osfhandle(fd) for fd in (read, write)]
+        handles = [msvcrt.get_osfhandle(fd) for fd in pipes]
         for handle in handles:
             os.set_handle_inheritable(handle, True)
         startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles})
@@ -165,9 +173,9 @@ def _popen(module: str, read: int, write: int, *, own_group: bool) -> subprocess
             [*command, *map(str, handles)], stdin=subprocess.DEVNULL, startupinfo=startup
         )
     return subprocess.Popen(
-        [*command, str(read), str(write)],
+        [*command, *map(str, pipes)],
         stdin=subprocess.DEVNULL,
-        pass_fds=(read, write),
+        pass_fds=pipes if share is None else (*pipes, share),
         process_group=0 if own_group else None,
     )
 

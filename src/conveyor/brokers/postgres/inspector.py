@@ -20,42 +20,14 @@ from conveyor.brokers.postgres.rows import (
     unpack_task,
     unpack_worker,
 )
-from conveyor.brokers.postgres.schema import sql
+from conveyor.brokers.postgres.statements import script, statements
 from conveyor.brokers.postgres.views import info_of
 from conveyor.core.errors import TaskNotFound
 from conveyor.core.task import SECONDS_PER_LEVEL, Final, State, TaskInfo
 
 Query = Callable[[Connection, float | None], Awaitable[Any]]
-_TASKS = sql("tasks.sql")
-_EXECUTIONS = "SELECT record FROM execution WHERE id = $1 ORDER BY number"
-_COUNTS = """
-SELECT state, count(*) FROM finished GROUP BY state
-UNION ALL SELECT 3, count(*) FROM lease
-UNION ALL SELECT 1, count(*) FROM due
-UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)"""
-_QUEUES = """
-SELECT q.name, q.pause, r.n, d.n, l.n, p.n, o.vtime, t.priority,
-    coalesce($1::double precision, extract(epoch FROM clock_timestamp())::double precision)
-FROM queue q
-LEFT JOIN (SELECT queue, count(*) AS n FROM ready GROUP BY queue) r ON r.queue = q.name
-LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
-LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
-LEFT JOIN (SELECT queue, count(*) AS n FROM parked GROUP BY queue) p ON p.queue = q.name
-LEFT JOIN LATERAL (
-    SELECT vtime, id FROM ready WHERE queue = q.name ORDER BY vtime, execution, id LIMIT 1
-) o ON true LEFT JOIN task t ON t.id = o.id
-ORDER BY q.name"""
-_WORKERS = """
-SELECT info, until FROM worker WHERE NOT swept AND info IS NOT NULL AND until > coalesce(
-    $1::double precision, extract(epoch FROM clock_timestamp())) ORDER BY id"""
-# Rows of transactions that may still be followed by one with a lower seq wait for it.
-_EVENTS = """
-SELECT seq, at, queue, state, execution, ids FROM event
-WHERE seq >= $1 AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY seq LIMIT $2"""
-_FINALS = """
-SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, coalesce(
-    $2::double precision, extract(epoch FROM clock_timestamp())::double precision) AS clock
-FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)"""
+_SQL = statements("inspector")
+_TASKS = script("tasks")
 
 
 class PostgresInspector:
@@ -78,21 +50,23 @@ class PostgresInspector:
 
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
-        rows = await self._read(lambda c, _: c.fetch(_COUNTS))
+        rows = await self._read(lambda c, _: c.fetch(_SQL["counts"]))
         return {STATES[number]: count for number, count in rows if count}
 
     async def queue_names(self) -> list[str]:
         """Names of all queues."""
-        rows = await self._read(lambda c, _: c.fetch("SELECT name FROM queue ORDER BY name"))
+        rows = await self._read(lambda c, _: c.fetch(_SQL["queue_names"]))
         return [row[0] for row in rows]
 
     async def queues(self) -> list[QueueInfo]:
         """Every queue as it stands."""
-        return [_queue(row) for row in await self._read(lambda c, now: c.fetch(_QUEUES, now))]
+        return [
+            _queue(row) for row in await self._read(lambda c, now: c.fetch(_SQL["queues"], now))
+        ]
 
     async def workers(self) -> list[WorkerInfo]:
         """Workers with a live lease."""
-        rows = await self._read(lambda c, now: c.fetch(_WORKERS, now))
+        rows = await self._read(lambda c, now: c.fetch(_SQL["workers"], now))
         return [
             msgspec.structs.replace(unpack_worker(info), lease_until=until) for info, until in rows
         ]
@@ -114,7 +88,7 @@ async def _one(connection: Connection, task_id: str) -> TaskInfo | None:
     row = await connection.fetchrow(f"{_TASKS} WHERE t.id = $1", task_id)
     if row is None:
         return None
-    blobs = [record[0] for record in await connection.fetch(_EXECUTIONS, task_id)]
+    blobs = [record[0] for record in await connection.fetch(_SQL["executions"], task_id)]
     if row["last"] is not None:
         blobs.append(row["last"])
     return info_of(row, tuple(unpack_execution(blob) for blob in blobs))
@@ -162,7 +136,7 @@ async def _events(connection: Connection, after: str, limit: int) -> list[Event]
     start, skip = int(seq or 0), int(position or -1)
     found: list[Event] = []
     for number, at, queue, state, execution, ids in await connection.fetch(
-        _EVENTS, start, limit + 1
+        _SQL["events"], start, limit + 1
     ):
         for index, task_id in enumerate(ids):
             if number > start or index > skip:
@@ -176,7 +150,9 @@ async def _events(connection: Connection, after: str, limit: int) -> list[Event]
 
 async def finals(connection: Connection, ids: Sequence[str], now: float | None) -> dict[str, Final]:
     """What these tasks ended in. Raises `TaskNotFound`."""
-    rows = {str(row[0]): row for row in await connection.fetch(_FINALS, known_form(ids), now)}
+    rows = {
+        str(row[0]): row for row in await connection.fetch(_SQL["finals"], known_form(ids), now)
+    }
     found: dict[str, Final] = {}
     for task_id in ids:
         if task_id not in rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import msgspec
 
@@ -65,10 +65,10 @@ def locate(url: str) -> Location:
                 f"{', '.join(_OWN + _LIBPQ)}"
             )
         visible.append((name, "***" if name in _SECRET else value))
-    shown = redact(urlunsplit(parts._replace(query=urlencode(visible, safe="*/"))))
+    shown = redact(_joined(parts, parts.scheme, urlencode(visible, safe="*/")))
     asked = dict(rest)
     return Location(
-        dsn=urlunsplit(parts._replace(scheme="postgresql", query=urlencode(rest))),
+        dsn=_joined(parts, "postgresql", urlencode(rest)),
         shown=shown,
         where=f"PostgreSQL at {_server(url, asked)}",
         namespace=_namespace(shown, own.get("namespace", "conveyor")),
@@ -76,8 +76,14 @@ def locate(url: str) -> Location:
     )
 
 
+def _joined(parts: SplitResult, scheme: str, query: str) -> str:
+    # Not urlunsplit: it leaves out the slashes of a URL that names no host.
+    return f"{scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
+
+
 def _bare(url: str) -> str:
-    return redact(urlunsplit(urlsplit(url)._replace(query="")))
+    parts = urlsplit(url)
+    return redact(_joined(parts, parts.scheme, ""))
 
 
 def _server(url: str, asked: dict[str, str]) -> str:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from conveyor.brokers.postgres.connection import Connection
 from conveyor.brokers.postgres.options import Location
+from conveyor.brokers.postgres.statements import script
 from conveyor.core.errors import SchemaMismatch
 
 VERSION = 1
-_STEPS = {1: "0001_schema.sql"}
-_FUNCTIONS = ("push.sql", "settle.sql", "step.sql", "operate.sql")
+_STEPS = {1: "0001_schema"}
+_FUNCTIONS = ("clock", "push", "settle", "step", "operate")
 _LOCK = 0x636F_6E76
-
-
-def sql(name: str) -> str:
-    """Return the text of one of the SQL files."""
-    return (files("conveyor.brokers.postgres") / "sql" / name).read_text("utf-8")
 
 
 async def version(connection: Connection) -> int:
@@ -59,9 +53,9 @@ async def migrate(connection: Connection, location: Location) -> list[str]:
         if found > VERSION:
             await check(connection, location)
         for number in range(found + 1, VERSION + 1):
-            await connection.execute(sql(_STEPS[number]))
+            await connection.execute(script(_STEPS[number]))
             lines.append(f"schema {number}: {_STEPS[number]}")
         if lines:
             for name in _FUNCTIONS:
-                await connection.execute(sql(name))
+                await connection.execute(script(name))
     return lines

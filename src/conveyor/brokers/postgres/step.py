@@ -36,11 +36,12 @@ _NOTHING_BACK: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
 
 async def step(connection: Connection, asked: Step, now: float | None) -> StepReply:
     """Do one step."""
-    ending: Sequence[Settlement] = asked.settlements
+    entries, repeats = _once(asked.settlements)
+    ending: Sequence[Settlement] = entries
     living: Sequence[Settlement] = ()
-    if any(entry.transition.to not in FINAL_STATES for entry in ending):
-        living = [entry for entry in ending if entry.transition.to not in FINAL_STATES]
-        ending = [entry for entry in ending if entry.transition.to in FINAL_STATES]
+    if any(entry.transition.to not in FINAL_STATES for entry in entries):
+        living = [entry for entry in entries if entry.transition.to not in FINAL_STATES]
+        ending = [entry for entry in entries if entry.transition.to in FINAL_STATES]
     row = await connection.fetchrow(
         _STEP,
         now,
@@ -50,7 +51,7 @@ async def step(connection: Connection, asked: Step, now: float | None) -> StepRe
         *(_ending(ending) if ending else _NOTHING),
         *(_living(living) if living else _NOTHING_BACK),
     )
-    refused = _refused(ending, row["finished"]) + _refused(living, row["back"])
+    refused = _refused(ending, row["finished"]) + _refused(living, row["back"]) + repeats
     due = row["next_due"]
     return StepReply(
         leases=_leases(row, asked.worker) if row["numbers"] is not None else (),
@@ -58,6 +59,19 @@ async def step(connection: Connection, asked: Step, now: float | None) -> StepRe
         cancels=[str(task_id) for task_id in row["cancels"]],
         next_due=None if due is None else max(0.0, due),
     )
+
+
+def _once(entries: Sequence[Settlement]) -> tuple[Sequence[Settlement], list[str]]:
+    """Return the first settlement of each execution, and the ids of those that repeat one."""
+    if len({entry.lease.task.id for entry in entries}) == len(entries):
+        return entries, []
+    first: dict[tuple[str, int], Settlement] = {}
+    repeats = [
+        entry.lease.task.id
+        for entry in entries
+        if first.setdefault((entry.lease.task.id, entry.lease.execution), entry) is not entry
+    ]
+    return list(first.values()), repeats
 
 
 def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:

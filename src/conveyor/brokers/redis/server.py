@@ -17,7 +17,10 @@ from conveyor.core.errors import BrokerUnavailable
 
 CONNECTIONS = 32
 """At most so many conversations at a time with one server; more wait their turn."""
+_FRESH = 0.001
+"""Seconds for which a connection that just answered is believed to be alive."""
 Argument = bytes | str | int
+_READERS = frozenset({"counts", "finals", "holdings", "look", "scan", "weigh"})
 
 
 class Command(NamedTuple):
@@ -26,6 +29,11 @@ class Command(NamedTuple):
     root: bytes
     args: tuple[Argument, ...]
     script: Script | None = None
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it may be sent again without a thought."""
+        return self.script is None or self.script.name in _READERS
 
 
 def run_script(name: str, root: bytes, *args: Argument) -> Command:
@@ -44,7 +52,8 @@ class Server:
         self.where = where
         self._dial = dial
         self._timeout = timeout
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[tuple[AbstractConnection, float]] = []
+        """With the loop's time of their return."""
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._closed = False
 
@@ -89,21 +98,25 @@ class Server:
     async def drop(self) -> None:
         """Close what is not lent out: the server went away or changed its role."""
         idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
         """Close every connection, those that are lent out when they come back."""
         self._closed = True
         idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             await hang_up(connection)
 
     async def _take(self) -> AbstractConnection:
         if self._closed:
             raise BrokerUnavailable(f"the connection to Redis at {self.where} was closed here")
         while self._idle:
-            connection = self._idle.pop()
+            connection, since = self._idle.pop()
+            if asyncio.get_running_loop().time() - since > _FRESH:
+                # Let the loop hear that the server has hung up, before and not after we send.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             # Nothing was asked, so what can be read is the end of it.
             if connection.is_connected and not await connection.can_read():
                 return connection
@@ -114,7 +127,7 @@ class Server:
         if self._closed:
             await hang_up(connection)
         elif connection.is_connected:
-            self._idle.append(connection)
+            self._idle.append((connection, asyncio.get_running_loop().time()))
 
 
 class _Manner(NamedTuple):

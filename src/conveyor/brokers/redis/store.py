@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from conveyor.brokers.redis.address import Address
-from conveyor.brokers.redis.faults import translate
+from conveyor.brokers.redis.faults import Unanswered, translate
 from conveyor.brokers.redis.link import Link, make_link
 from conveyor.brokers.redis.records import encode, pack_known
 from conveyor.brokers.redis.server import Argument, Command, run_script
@@ -15,6 +16,8 @@ from conveyor.core.clock import Clock
 T = TypeVar("T")
 _MOST_HOMES = 50_000
 _CHUNK = 1_000
+_AT_ONCE = 0.2
+"""Seconds within which a question that got no answer is asked again."""
 
 
 class Store:
@@ -60,8 +63,15 @@ class Store:
         """Run commands in one go. Raises the first error there is among the replies."""
         if not commands:
             return []
-        replies = await self.link.run(commands)
-        return self.checked(replies)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            return self.checked(await self.link.run(commands))
+        except Unanswered:
+            # A connection that broke meanwhile need not be anybody's problem.
+            if loop.time() - begun > _AT_ONCE or not all(c.changes_nothing for c in commands):
+                raise
+        return self.checked(await self.link.run(commands))
 
     async def ask_one(self, command: Command) -> Any:
         """Run one command."""

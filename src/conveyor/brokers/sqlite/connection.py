@@ -27,7 +27,7 @@ def connect(where: Location, *, reader: bool = False) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             where.path or ":memory:",
-            timeout=where.busy_timeout if reader else 0,
+            timeout=where.busy_timeout,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -67,14 +67,16 @@ def _prepare(connection: sqlite3.Connection, where: Location, reader: bool) -> N
         return
     # Debian compiles it in; it would write every freed page full of zeros.
     run("PRAGMA secure_delete = OFF")
-    if where.path is None:
-        return
+    if where.path is not None:
+        _prepare_file(connection, where)
+    # From here on the writer waits in its own way.
+    run("PRAGMA busy_timeout = 0")
+
+
+def _prepare_file(connection: sqlite3.Connection, where: Location) -> None:
+    run = connection.execute
     run(f"PRAGMA synchronous = {where.synchronous}")
     run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    _use_wal(connection, where)
-
-
-def _use_wal(connection: sqlite3.Connection, where: Location) -> None:
     mode = _switch(connection, where)
     if mode != "wal":
         raise BrokerUnavailable(

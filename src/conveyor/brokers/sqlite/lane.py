@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GROUP = 64
-ROWS = 4_000
+ROWS = 2_000
 """Verbs and rows in one transaction, about: bounds how long one process keeps others waiting."""
 
 
@@ -184,7 +184,6 @@ class Lane:
                 for job, outcome in zip(group, outcomes, strict=True)
             ]
         )
-        if self._rung is not None:
-            for outcome in outcomes:
-                if outcome.transaction is not None:
-                    self._rung(outcome.transaction)
+        for outcome in outcomes:
+            if self._rung is not None and outcome.transaction is not None:
+                self._rung(outcome.transaction)

@@ -19,6 +19,9 @@ from pathlib import Path
 
 _EVERY_QUEUE = "*"
 _LONGEST_MARK = 1_000
+_LONGEST_ADDRESS = 103
+"""Bytes in the name of a socket: what the strictest system (macOS) allows."""
+_SHORT = 12
 
 
 class Posts:
@@ -31,11 +34,15 @@ class Posts:
 
     @classmethod
     def of(cls, path: str) -> Posts | None:
-        """Return the posts of a database, or None where this machine has no such sockets."""
+        """Return the posts of a database, or None where this machine has no such sockets or no
+        fit place for them.
+        """
         if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
             return None
-        name = hashlib.sha256(os.fsencode(Path(path).resolve())).hexdigest()[:16]
-        folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}" / name
+        database = os.fsencode(Path(path).resolve())
+        folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}" / _short(database)
+        if len(os.fsencode(folder)) + len("/.sock") + _SHORT > _LONGEST_ADDRESS:
+            return None
         try:
             _make_private(folder.parent)
             _make_private(folder)
@@ -154,7 +161,7 @@ class Posts:
         return True
 
     def _path(self, worker: str, suffix: str) -> Path:
-        return self._folder / f"{_file_name(worker)}{suffix}"
+        return self._folder / f"{_short(worker.encode())}{suffix}"
 
 
 def _serves(mark: Path, queue: str) -> bool:
@@ -165,8 +172,8 @@ def _serves(mark: Path, queue: str) -> bool:
     return text == _EVERY_QUEUE or queue in text.split(",")
 
 
-def _file_name(worker: str) -> str:
-    return hashlib.sha256(worker.encode()).hexdigest()[:16]
+def _short(name: bytes) -> str:
+    return hashlib.sha256(name).hexdigest()[:_SHORT]
 
 
 def _datagram_socket() -> socket.socket:

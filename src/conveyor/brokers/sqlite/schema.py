@@ -35,18 +35,19 @@ def check(connection: sqlite3.Connection, where: Location) -> None:
 
 def migrate(connection: sqlite3.Connection, where: Location) -> list[str]:
     """Bring the schema up to date in one transaction; return a line per change made."""
-    check(connection, where)
-    if version(connection) == VERSION:
-        return []
+    # Others may be making, recovering or closing the file at this moment.
     with waiting(connection, where):
+        check(connection, where)
+        if version(connection) == VERSION:
+            return []
         connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = _apply(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return done
+        try:
+            done = _apply(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return done
 
 
 def _apply(connection: sqlite3.Connection) -> list[str]:

@@ -27,15 +27,15 @@ def tidy(tx: Transaction, limit: int) -> Tidied:
 def _prune_finished(tx: Transaction, limit: int) -> int:
     seen = 0
     while seen < limit and (row := tx.one("due_prune", (tx.now,))) is not None:
-        at, event, packed = row
+        number, packed = row
         seqs = array("q", packed)
         now, later = seqs[: limit - seen], seqs[limit - seen :]
         _check(tx, now)
         seen += len(now)
         if later:
-            tx.run("shorten_prune", (later.tobytes(), at, event))
+            tx.run("shorten_prune", (later.tobytes(), number))
         else:
-            tx.run("delete_prune", (at, event))
+            tx.run("delete_prune", (number,))
     return seen
 
 

@@ -120,14 +120,14 @@ class Transaction:
         self.wake_workers: set[str] = set()
         self.wake_all = False
         self.sated: set[str] = set()
-        self.event = event
+        self._event = event
         self._ordered = 0
         self._changes: dict[tuple[int, int, int], list[bytes]] = {}
         self._checks: dict[int, list[int]] = {}
 
     def numbers(self, count: int) -> int:
         """Return the first of `count` consecutive order numbers, greater than all before."""
-        first = self.event * PER_EVENT + self._ordered
+        first = self._event * PER_EVENT + self._ordered
         self._ordered += count
         return first
 
@@ -151,12 +151,12 @@ class Transaction:
     def finish(self) -> None:
         """Write what the verb collected: its event, if there was any change."""
         for at, seqs in self._checks.items():
-            self.execute(SQL["insert_prune"], (at, self.event, array("q", seqs).tobytes()))
+            self.execute(SQL["insert_prune"], (at, array("q", seqs).tobytes()))
         if not self._changes:
             return
         changes = [(*key, b"".join(ids)) for key, ids in self._changes.items()]
         count = sum(map(len, self._changes.values()))
-        self.execute(SQL["insert_event"], (self.event, self.now, count, encode(changes)))
+        self.execute(SQL["insert_event"], (self._event, self.now, count, encode(changes)))
 
     def one(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """Run the named statement and return its first row, or None."""

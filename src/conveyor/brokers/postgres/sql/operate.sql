@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION adopt(
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock double precision := now_or(given);
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM parked) OR NOT EXISTS (
         SELECT 1 FROM worker w WHERE w.id = who AND w.until > clock AND NOT w.swept
@@ -60,7 +60,7 @@ CREATE OR REPLACE FUNCTION cancel(
 ) RETURNS TABLE (id uuid, state smallint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock double precision := now_or(given);
     which uuid;
     runner text;
 BEGIN
@@ -100,7 +100,7 @@ END $$;
 CREATE OR REPLACE FUNCTION requeue(given double precision, ids uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock double precision := now_or(given);
     changed uuid[];
     which text;
 BEGIN
@@ -157,7 +157,7 @@ CREATE OR REPLACE FUNCTION tidy(
     given double precision, most integer, OUT promoted integer, OUT pruned integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock double precision := now_or(given);
     which text;
     moved integer;
 BEGIN

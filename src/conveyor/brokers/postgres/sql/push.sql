@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION push(
 ) RETURNS TABLE (id uuid, holder uuid, conflict boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    clock double precision := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock double precision := now_or(given);
     taken uuid[] := '{}';
     woken text[];
     which text;

@@ -71,7 +71,7 @@ DECLARE
     left_over integer := want;
     ran_before boolean := false;
 BEGIN
-    clock := coalesce(given, extract(epoch FROM clock_timestamp()));
+    clock := now_or(given);
     IF cardinality(f_ids) > 0 THEN
         finished := finish(clock, f_ids, f_executions, f_states, f_keeps, f_results, f_lasts,
             f_tails, f_keyed);

@@ -94,11 +94,11 @@ CREATE INDEX conveyor_finished_dead ON conveyor_finished (state, seq) WHERE stat
 -- What to look at when: one row per verb that finished tasks, their seqs packed as 8 bytes each. A
 -- task that is no longer due then (revived, discarded) is passed over.
 CREATE TABLE conveyor_prune (
-    at    INTEGER NOT NULL,
-    event INTEGER NOT NULL,
-    seqs  BLOB    NOT NULL,
-    PRIMARY KEY (at, event)
-) WITHOUT ROWID;
+    id   INTEGER PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    seqs BLOB    NOT NULL
+);
+CREATE INDEX conveyor_prune_at ON conveyor_prune (at);
 
 -- Executions that were not the last one of their task.
 CREATE TABLE conveyor_execution (

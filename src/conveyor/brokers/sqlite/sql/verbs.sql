@@ -213,17 +213,16 @@ UPDATE conveyor_queue SET pause = ? WHERE id = ?;
 SELECT id, name FROM conveyor_queue;
 
 -- name: insert_prune
-INSERT INTO conveyor_prune (at, event, seqs) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET seqs = seqs || excluded.seqs;
+INSERT INTO conveyor_prune (at, seqs) VALUES (?, ?);
 
 -- name: due_prune
-SELECT at, event, seqs FROM conveyor_prune WHERE at <= ? ORDER BY at, event LIMIT 1;
+SELECT id, seqs FROM conveyor_prune WHERE at <= ? ORDER BY at LIMIT 1;
 
 -- name: delete_prune
-DELETE FROM conveyor_prune WHERE at = ? AND event = ?;
+DELETE FROM conveyor_prune WHERE id = ?;
 
 -- name: shorten_prune
-UPDATE conveyor_prune SET seqs = ? WHERE at = ? AND event = ?;
+UPDATE conveyor_prune SET seqs = ? WHERE id = ?;
 
 -- name: finished_times
 SELECT finished_at, check_at FROM conveyor_finished WHERE seq = ?;

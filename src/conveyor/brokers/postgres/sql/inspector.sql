@@ -1,0 +1,39 @@
+-- What the inspector asks. States are numbers here, see rows.py.
+
+-- name: executions
+SELECT record FROM execution WHERE id = $1 ORDER BY number
+
+-- name: counts
+SELECT state, count(*) FROM finished GROUP BY state
+UNION ALL SELECT 3, count(*) FROM lease
+UNION ALL SELECT 1, count(*) FROM due
+UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)
+
+-- name: queue_names
+SELECT name FROM queue ORDER BY name
+
+-- name: queues
+SELECT q.name, q.pause, r.n, d.n, l.n, p.n, o.vtime, t.priority, now_or($1)
+FROM queue q
+LEFT JOIN (SELECT queue, count(*) AS n FROM ready GROUP BY queue) r ON r.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
+LEFT JOIN (SELECT queue, count(*) AS n FROM parked GROUP BY queue) p ON p.queue = q.name
+LEFT JOIN LATERAL (
+    SELECT vtime, id FROM ready WHERE queue = q.name ORDER BY vtime, execution, id LIMIT 1
+) o ON true
+LEFT JOIN task t ON t.id = o.id
+ORDER BY q.name
+
+-- name: workers
+SELECT info, until FROM worker
+WHERE NOT swept AND info IS NOT NULL AND until > now_or($1) ORDER BY id
+
+-- name: events
+-- Rows of transactions that may still be followed by one with a lower seq wait for it.
+SELECT seq, at, queue, state, execution, ids FROM event
+WHERE seq >= $1 AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY seq LIMIT $2
+
+-- name: finals
+SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, now_or($2)
+FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)
