@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ async def started(log: Path, count: int) -> None:
     await soon(lambda: len(starts(log)) >= count, PATIENCE)
 
 
-async def settle_accounts(handles: list[Handle[int]], log: Path) -> Counts:
+async def settle_accounts(handles: Sequence[Handle[int]], log: Path) -> Counts:
     """Wait for every task and count what became of it."""
     counts = Counts(attempted=len(handles), acknowledged=len(handles))
     for number, handle in enumerate(handles):

@@ -119,10 +119,14 @@ async def test_a_replica_that_does_not_confirm_leaves_it_unknown(
         replica.pause()
         task = rig.task()
         begin = time.monotonic()
-        with pytest.raises(EnqueueUnknown) as caught:
-            await rig.push(task)
+        for _ in range(2):
+            with pytest.raises(EnqueueUnknown) as caught:
+                await rig.push(task)
+            # Another connection has written nothing that it could wait for.
+            await rig.broker.close()
+            await rig.start()
         assert caught.value.ids == (task.id,)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 10
         replica.resume()
 
         async def confirmed() -> bool:

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from conveyor.brokers.base import NewTask
 from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerUnavailable
-from conveyor.core.task import State
+from conveyor.core.task import Lease, NewTask, State
 from conveyor.testing.conformance.rig import Rig, ok
 from tests.chaos.redis_rig import rig_on, until
 from tests.servers import SentinelSet
@@ -83,9 +82,8 @@ async def _is(rig: Rig, task_id: str, state: State) -> bool:
     return (await rig.broker.inspector.get(task_id)).state is state
 
 
-async def _settled(rig: Rig, lease: object) -> bool:
-    (holding,) = await rig.broker.held("w")
-    return await rig.settle(holding.lease, ok())
+async def _settled(rig: Rig, lease: Lease) -> bool:
+    return await rig.settle(lease, ok())
 
 
 async def _joined(rig: Rig) -> bool:

@@ -117,8 +117,7 @@ class Server:
                 # Let the loop hear that the server has hung up, before and not after we send.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-            # Nothing was asked, so what can be read is the end of it.
-            if connection.is_connected and not await connection.can_read():
+            if await _is_usable(connection):
                 return connection
             await connection.disconnect(nowait=True)
         return await self._dial()
@@ -137,6 +136,12 @@ class _Manner(NamedTuple):
     asking: bool = False
     wait: tuple[Argument, ...] | None = None
     by_sha: bool = True
+
+
+async def _is_usable(connection: AbstractConnection) -> bool:
+    # A reset shows at the transport only; a proper end (or what nobody asked for) can be read.
+    writer = connection._writer
+    return writer is not None and not writer.is_closing() and not await connection.can_read()
 
 
 async def hang_up(connection: AbstractConnection) -> None:
@@ -176,7 +181,9 @@ async def _exchange(
                 await _reply(connection)
             replies.append(await _reply(connection))
     if manner.wait is not None:
-        _check_wait(await _reply(connection), manner.wait)
+        marked, waited = await _reply(connection), await _reply(connection)
+        if not any(isinstance(reply, Exception) for reply in replies):
+            _check_wait(marked, waited, manner.wait)
     return replies
 
 
@@ -189,6 +196,9 @@ def _pack(commands: Sequence[Command], manner: _Manner) -> list[bytes]:
     if manner.atomic:
         packed = [_pack_one(("MULTI",)), *packed, _pack_one(("EXEC",))]
     if manner.wait is not None:
+        # WAIT is about the last write of its own connection: a push that is repeated over another
+        # one writes nothing, and would be confirmed at once.
+        packed.append(_pack_one(("SET", commands[0].root + b":mark", "")))
         packed.append(_pack_one(manner.wait))
     return packed
 
@@ -213,9 +223,10 @@ async def _reply(connection: AbstractConnection) -> Any:
         return exc
 
 
-def _check_wait(reply: Any, wait: tuple[Argument, ...]) -> None:
-    if isinstance(reply, Exception):
-        raise reply
+def _check_wait(marked: Any, reply: Any, wait: tuple[Argument, ...]) -> None:
+    for answer in (marked, reply):
+        if isinstance(answer, Exception):
+            raise Unanswered(f"the write could not be confirmed: {answer}")
     # WAIT counts replicas; WAITAOF answers [fsynced here, fsynced by replicas].
     reached = reply if isinstance(reply, list) else [reply]
     asked = wait[1:3] if isinstance(reply, list) else wait[1:2]

@@ -14,7 +14,8 @@ from conveyor.core.errors import BrokerError, BrokerFull, BrokerUnavailable
 OLDEST = (3, 35, 0)
 CHECKPOINT_PAGES = 4_000
 """Pages in the write-ahead log before it is copied into the database: 16 MB."""
-_CACHE_KIB = 32_768
+_WRITER_CACHE, _READER_CACHE = 16_384, 4_096
+"""Page caches in KiB, at most: they count towards the memory of every worker process."""
 
 
 def connect(where: Location, *, reader: bool = False) -> sqlite3.Connection:
@@ -59,7 +60,7 @@ def _check_folder(where: Location) -> None:
 
 def _prepare(connection: sqlite3.Connection, where: Location, reader: bool) -> None:
     run = connection.execute
-    run(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    run(f"PRAGMA cache_size = -{_READER_CACHE if reader else _WRITER_CACHE}")
     # Statement journals and savepoints never touch the disk.
     run("PRAGMA temp_store = MEMORY")
     if reader:

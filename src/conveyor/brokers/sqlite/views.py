@@ -37,8 +37,8 @@ from conveyor.core.task import (
 
 SQL = statements("inspect")
 _HIGHEST_ID = b"\xff" * 16
-_FEW = {State.RUNNING, State.SCHEDULED, State.FAILED, State.CANCELLED, State.SKIPPED}
-"""States with tables or indexes of their own."""
+_FEW_QUEUED = 10_000
+"""Below so many waiting tasks it is quicker to begin with them than to walk through all tasks."""
 _PER_QUERY = 500
 _decode_changes = msgspec.msgpack.Decoder(list[tuple[int, int, int, bytes]]).decode
 
@@ -93,8 +93,11 @@ def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
         where.name is None,
         where.name,
     )
-    if wanted <= _FEW:
-        parameters = (mask, mask, mask, *conditions, where.limit)
+    if State.SUCCEEDED not in wanted and not (
+        State.QUEUED in wanted
+        and connection.execute(SQL["many_queued"], (_FEW_QUEUED,)).fetchone() is not None
+    ):
+        parameters = (mask,) * 5 + (*conditions, where.limit)
         rows = connection.execute(SQL["newest_of_few"], parameters)
     else:
         rows = connection.execute(SQL["newest"], (*conditions, mask, where.limit))

@@ -12,14 +12,19 @@ ORDER BY id DESC LIMIT ?;
 
 -- name: newest_of_few
 -- Begins with the tables that hold only such tasks: a million successes do not slow down the list
--- of dead letters.
+-- of dead letters, or of the few that still wait.
 SELECT v.* FROM (
     SELECT seq FROM conveyor_lease WHERE ? >> 3 & 1
     UNION ALL SELECT seq FROM conveyor_due WHERE ? >> 1 & 1
+    UNION ALL SELECT seq FROM conveyor_ready WHERE ? >> 2 & 1
+    UNION ALL SELECT seq FROM conveyor_parked WHERE ? >> 2 & 1
     UNION ALL SELECT seq FROM conveyor_finished WHERE state <> 5 AND ? >> state & 1
 ) few CROSS JOIN conveyor_tasks v ON v.seq = few.seq
 WHERE v.id < ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
 ORDER BY +v.id DESC LIMIT ?;
+
+-- name: many_queued
+SELECT 1 FROM conveyor_ready LIMIT 1 OFFSET ?;
 
 -- name: count_finished
 SELECT count(*) FROM conveyor_finished;
