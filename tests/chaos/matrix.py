@@ -18,7 +18,9 @@ from conveyor.worker.settings import WorkerSettings
 
 LEASE = 600.0
 _context = get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context.set_forkserver_preload(
+    [__name__, "conveyor.brokers.redis.broker", "conveyor.brokers.postgres.broker"]
+)
 
 
 class Scenario:

@@ -8,8 +8,11 @@ import os
 import signal
 import threading
 from collections import Counter
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.chaos.matrix import Round, start
@@ -44,6 +47,12 @@ class Killer:
         return Act.RESET
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forkserver() -> None:
+    """Start it here, where it may outlive a test; it ends with this process."""
+    forkserver.ensure_running()
+
+
 @pytest.fixture(params=["redis", "postgres"])
 def served_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
@@ -72,27 +81,26 @@ def test_it_may_die_at_any_command(
 def _round(proxy: FaultProxy, url: str, killer: Killer, log: Path) -> tuple[str | None, int]:
     """Run the scenario with the killer, and again without; returns whom it struck, and how many
     tasks had to be rescued."""
-    namespace = f"m{log.stem}" if url.startswith("redis") else ""
-    own = f"{url.partition('?')[0]}?namespace={namespace}" if namespace else url
+    own = url
+    if url.startswith("redis"):
+        own = f"{url.partition('?')[0]}?namespace=m{log.stem}&durability=fast"
+    else:
+        asyncio.run(_emptied(url))
     a_round = Round(own, str(log))
-    if not namespace:
-        asyncio.run(_emptied(a_round))
     asyncio.run(a_round.prepare())
     proxy.restart_numbers()
     proxy.on_command = killer
     victim = start(proxy.url_for(own), a_round.token, str(log))
     killer.aim(victim.pid)
-    victim.join(30)
+    code = _ended(victim)
     proxy.on_command = None
     rescued = 0
-    if killer.struck is not None:
-        assert victim.exitcode == -signal.SIGKILL
-        rescued = asyncio.run(a_round.rescue())
-        survivor = start(own, a_round.token, str(log))
-        survivor.join(30)
-        assert survivor.exitcode == 0
+    if killer.struck is None:
+        assert code == 0
     else:
-        assert victim.exitcode == 0
+        assert code == -signal.SIGKILL
+        rescued = asyncio.run(a_round.rescue())
+        assert _ended(start(own, a_round.token, str(log))) == 0
     where = f"killed at command {killer._k} ({killer.struck})"
     assert asyncio.run(a_round.verdict()) == [], where
     starts = Counter(log.read_text().splitlines())
@@ -100,18 +108,24 @@ def _round(proxy: FaultProxy, url: str, killer: Killer, log: Path) -> tuple[str 
     return killer.struck, rescued
 
 
-async def _emptied(a_round: Round) -> None:
-    """Discard what the round before left: the database is one for all."""
-    import asyncpg
+def _ended(process: BaseProcess) -> int | None:
+    """Wait for the process, at most half a minute; return its exit code."""
+    process.join(30)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    process.close()
+    return code
 
-    connection = await asyncpg.connect(a_round.scenario.app.url)
+
+async def _emptied(url: str) -> None:
+    """Discard what the round before left: a database of its own for each would take longer."""
+    connection = await asyncpg.connect(url)
     try:
         tables = await connection.fetch(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'conveyor'"
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'conveyor' AND tablename <> 'meta'"
         )
-        names = [row[0] for row in tables if "migration" not in row[0] and "schema" not in row[0]]
-        await connection.execute(
-            "TRUNCATE " + ", ".join(f'conveyor."{name}"' for name in names) + " CASCADE"
-        )
+        names = ", ".join(f'conveyor."{row[0]}"' for row in tables)
+        await connection.execute(f"TRUNCATE {names} CASCADE")
     finally:
         await connection.close()

@@ -11,7 +11,7 @@ import redis
 from conveyor.brokers.base import Filter, Pushed, Settlement, Step
 from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerFull, BrokerUnavailable, EnqueueUnknown
-from conveyor.core.task import NewTask, State
+from conveyor.core.task import NewTask, State, Task
 from conveyor.testing.conformance.rig import Rig, failure, ok
 from tests.chaos.redis_rig import rig_on, until
 from tests.faults import Act, FaultProxy
@@ -176,7 +176,7 @@ async def test_somebody_elses_endless_script_is_no_ones_fault(server: ValkeyServ
     async with rig_on(f"{server.url}?timeout=1") as rig:
         task = await rig.pushed()
         with server.client(socket_timeout=20) as busy, server.client() as client:
-            client.config_set("busy-reply-threshold", 50)
+            client.config_set("lua-time-limit", 50)
             endless = asyncio.create_task(asyncio.to_thread(_run_for_ever, busy))
             with pytest.raises(BrokerUnavailable, match=r"busy|in time"):
                 await _step_on(rig)
@@ -241,7 +241,8 @@ async def test_acknowledged_pushes_survive_a_killed_server(rig: Rig, server: Val
     acknowledged: list[str] = []
     for _ in range(3):
         tasks = [rig.task() for _ in range(50)]
-        await rig.push(*tasks)
+        # A server that has just started may be loading its data still.
+        await until(lambda: _pushed(rig, tasks))  # noqa: B023
         acknowledged += [task.id for task in tasks]
         server.kill()
         with pytest.raises(BrokerUnavailable):
@@ -348,6 +349,10 @@ async def _life(rig: Rig, task_id: str, new: NewTask) -> bool:
 async def _has(rig: Rig, ids: list[str]) -> bool:
     listed = await rig.broker.inspector.tasks(Filter(limit=1_000))
     return {info.id for info in listed} >= set(ids)
+
+
+async def _pushed(rig: Rig, tasks: list[Task]) -> bool:
+    return await rig.push(*tasks) == [Pushed(task.id) for task in tasks]
 
 
 async def _step_on(rig: Rig) -> None:

@@ -336,7 +336,7 @@ class Machine(RuleBasedStateMachine):
         self.holds()
 
 
-@pytest.mark.timeout(600)  # finding the shortest failing example takes its time
+@pytest.mark.timeout(900)  # finding the shortest failing example takes its time
 @pytest.mark.parametrize(
     "store",
     [pytest.param(s, marks=getattr(pytest.mark, s)) for s in ("sqlite", "postgres", "redis")],
@@ -348,8 +348,8 @@ def test_a_broker_does_what_the_model_does(store: str, request: pytest.FixtureRe
     run_state_machine_as_test(
         OnThisStore,
         settings=settings(
-            max_examples=int(os.environ.get("CONVEYOR_EXAMPLES", "50")),
-            stateful_step_count=int(os.environ.get("CONVEYOR_STEPS", "40")),
+            max_examples=int(os.environ.get("CONVEYOR_EXAMPLES", "20")),
+            stateful_step_count=int(os.environ.get("CONVEYOR_STEPS", "30")),
             derandomize=os.environ.get("CI") == "true",
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from conveyor.brokers.base import Step, StepReply
+from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome, Unroutable
 from conveyor.core.task import Lease
@@ -205,9 +205,10 @@ class Engine:
         self._signal.clear()
         self._rung = False
         want = self._want()
-        await self._refresh_queues()
-        batch = self.completer.take()
+        batch: list[Settlement] = []
         try:
+            await self._refresh_queues()
+            batch = self.completer.take()
             reply = await self.broker.step(Step(self.token, self._queues, want, batch))
         except BrokerError as exc:
             self.completer.put_back(batch)
@@ -272,11 +273,8 @@ class Engine:
         if not self.settings.queues:
             now = self._clock.monotonic()
             if now - self._queues_at >= POLL:
+                names = await self.broker.inspector.queue_names()
                 self._queues_at = now
-                try:
-                    names = await self.broker.inspector.queue_names()
-                except BrokerError:
-                    return
                 if set(names) != set(self._queues):
                     self._queues[:] = names
         if len(self._queues) > 1:
@@ -286,7 +284,11 @@ class Engine:
         """Look for queues made since the last look; a task may wait in one of them."""
         known = set(self._queues)
         self._queues_at = float("-inf")
-        await self._refresh_queues()
+        try:
+            await self._refresh_queues()
+        except BrokerError as exc:
+            await self._after_failure(exc)
+            return True
         self._rung = self._rung or set(self._queues) != known
         return set(self._queues) != known
 

@@ -58,9 +58,9 @@ async def held(
     ]
 
 
-async def grace(connection: Connection, seconds: float, now: float | None) -> None:
+async def grace(connection: Connection, seconds: float) -> None:
     """Lengthen every lease that was not swept."""
-    await connection.execute(_SQL["grace"], now, seconds)
+    await connection.execute(_SQL["grace"], seconds)
 
 
 async def annotate(connection: Connection, notes: Sequence[Note]) -> list[bool]:

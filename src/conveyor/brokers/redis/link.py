@@ -25,6 +25,7 @@ from conveyor.core.errors import BrokerUnavailable
 
 _REDIRECTIONS = 8
 _TRY_AGAIN = 0.05
+"""Seconds to wait for a slot that is being moved."""
 
 
 class Link(Protocol):
@@ -74,7 +75,8 @@ def _login(address: Address) -> dict[str, Any]:
     return options
 
 
-def _connection(address: Address, host: str, port: int) -> AbstractConnection:
+def new_connection(address: Address, host: str, port: int) -> AbstractConnection:
+    """Return a connection that is not connected yet."""
     kind = SSLConnection if address.tls else Connection
     return kind(
         host=host,
@@ -132,7 +134,7 @@ class SingleLink:
             )
         else:
             host, port = await self._primary()
-            connection = _connection(address, host, port)
+            connection = new_connection(address, host, port)
         await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
@@ -182,15 +184,20 @@ class ClusterLink:
         """As `Server.run`, at every server at the same time; `atomic` holds per queue only."""
         replies: list[Any] = [None] * len(commands)
         places = list(range(len(commands)))
-        for _ in range(_REDIRECTIONS):
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._address.timeout
+        redirections = 0
+        while places and redirections <= _REDIRECTIONS:
             await self._run_at_owners(commands, places, replies, wait)
-            places = [k for k in places if isinstance(replies[k], (AskError, TryAgainError))]
-            if not places:
-                break
+            places = _elsewhere(replies, places)
             await self._follow(commands, places, replies, wait)
-            places = [k for k in places if isinstance(replies[k], (AskError, TryAgainError))]
-            if not places:
-                break
+            places = _elsewhere(replies, places)
+            if any(isinstance(replies[k], TryAgainError) for k in places):
+                if loop.time() > deadline:
+                    break
+                await asyncio.sleep(_TRY_AGAIN)
+            else:
+                redirections += 1
         return replies
 
     async def everywhere(self, *words: Argument) -> list[Any]:
@@ -248,8 +255,6 @@ class ClusterLink:
         wait: tuple[Argument, ...] | None,
     ) -> None:
         """Go where the replies point: for good (MOVED), or this once (ASK)."""
-        if any(isinstance(replies[k], TryAgainError) for k in places):
-            await asyncio.sleep(_TRY_AGAIN)
         if any(isinstance(replies[k], MovedError) for k in places):
             await self._forget_topology()
         for k in places:
@@ -269,7 +274,7 @@ class ClusterLink:
         if place not in self._servers:
 
             async def dial() -> AbstractConnection:
-                connection = _connection(self._address, host, port)
+                connection = new_connection(self._address, host, port)
                 await connection.connect()  # type: ignore[no-untyped-call]
                 return connection
 
@@ -305,3 +310,8 @@ class ClusterLink:
         forgotten, self._map = self._map, None
         if forgotten is not None:
             await forgotten.aclose()
+
+
+def _elsewhere(replies: list[Any], places: list[int]) -> list[int]:
+    """Return the places of those that were not run where they were sent."""
+    return [k for k in places if isinstance(replies[k], (AskError, TryAgainError))]

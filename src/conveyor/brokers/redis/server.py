@@ -211,9 +211,12 @@ def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:
     script = command.script
     if script is None:
         return command.args
+    # Two keys that never exist: while a cluster moves the slot key by key, it then refuses the
+    # script at both nodes (TRYAGAIN), instead of running it where half of the keys are.
+    keys = (2, command.root, command.root + b":")
     if by_sha:
-        return ("EVALSHA", script.sha, 1, command.root, *command.args)
-    return ("EVAL", script.source, 1, command.root, *command.args)
+        return ("EVALSHA", script.sha, *keys, *command.args)
+    return ("EVAL", script.source, *keys, *command.args)
 
 
 async def _reply(connection: AbstractConnection) -> Any:

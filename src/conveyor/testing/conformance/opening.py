@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from conveyor.brokers.base import Note, WorkerInfo
-from conveyor.core.task import Pause, Progress, State
+from conveyor.core.task import NewTask, Pause, Progress, State
 from conveyor.testing.conformance.rig import Rig, failure, ok
 
 
@@ -22,6 +24,21 @@ async def test_migrating_what_is_current_changes_nothing(rig: Rig) -> None:
     await rig.pushed()
     assert await rig.broker.migrate() == []
     assert await rig.counts() == {State.QUEUED: 1}
+
+
+async def test_migrations_may_run_beside_each_other_and_beside_work(rig: Rig) -> None:
+    other = await rig.another()
+    migrating = [rig.unopened() for _ in range(3)]
+    try:
+        changes = await asyncio.gather(
+            *(broker.migrate() for broker in migrating),
+            *(other.push([NewTask(rig.task())]) for _ in range(10)),
+        )
+    finally:
+        for broker in migrating:
+            await broker.close()
+    assert changes[:3] == [[], [], []]
+    assert await rig.counts() == {State.QUEUED: 10}
 
 
 async def test_the_url_names_the_store(rig: Rig) -> None:

@@ -96,6 +96,7 @@ CREATE TABLE queue (name text COLLATE "C" PRIMARY KEY, pause bytea);
 CREATE TABLE worker (
     id    text COLLATE "C" PRIMARY KEY,
     until double precision NOT NULL,
+    gone  boolean NOT NULL DEFAULT false,  -- said goodbye: nothing lengthens its lease but itself
     swept boolean NOT NULL DEFAULT false,
     info  bytea
 ) WITH (fillfactor = 50);

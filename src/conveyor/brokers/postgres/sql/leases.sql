@@ -4,10 +4,12 @@
 -- Who was swept stays out: no row comes back for it.
 INSERT INTO worker AS w (id, until)
 SELECT n, now_or($1) + $3 FROM unnest($2::text[]) AS n ORDER BY n
-ON CONFLICT (id) DO UPDATE SET until = excluded.until WHERE NOT w.swept RETURNING w.id
+ON CONFLICT (id) DO UPDATE SET until = excluded.until, gone = false
+    WHERE NOT w.swept RETURNING w.id
 
 -- name: end
-UPDATE worker SET until = now_or($1) WHERE id = ANY ($2) AND NOT swept
+UPDATE worker SET until = least(until, now_or($1)), gone = true
+WHERE id = ANY ($2) AND NOT swept
 
 -- name: swept
 SELECT id FROM worker WHERE id = ANY ($1) AND swept
@@ -31,9 +33,7 @@ FROM lease l JOIN task t ON t.id = l.id LEFT JOIN worker w ON w.id = l.worker
 WHERE w.id IS NULL OR w.swept ORDER BY l.worker, l.id LIMIT $1
 
 -- name: grace
--- A worker that went an hour ago did not fall silent because of an outage that just ended.
-UPDATE worker SET until = greatest(until, now_or($1)) + $2
-WHERE NOT swept AND until > now_or($1) - 3600
+UPDATE worker SET until = until + $1 WHERE NOT swept AND NOT gone
 
 -- name: note
 UPDATE lease l SET note = s.note FROM unnest($1::uuid[], $2::integer[], $3::bytea[])

@@ -184,11 +184,15 @@ BEGIN
         SELECT i.ctid FROM idem i WHERE i.expires <= clock LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
-    DELETE FROM worker w WHERE w.until <= clock - 3600
-        AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.worker = w.id);
+    -- A swept one is remembered for as long as it might come back and ask to be renewed.
+    DELETE FROM worker WHERE ctid = ANY (ARRAY(
+        SELECT w.ctid FROM worker w
+        WHERE w.until <= clock - CASE WHEN w.swept THEN 30 ELSE 1 END * 86400
+            AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.worker = w.id)
+        LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
-    -- The oldest of the last day bounds the scan: seq and time rise together.
+    -- Seq and time rise together, so the first ones are the oldest.
     DELETE FROM event WHERE seq IN (
         SELECT e.seq FROM event e ORDER BY e.seq LIMIT most) AND at <= clock - 86400;
     GET DIAGNOSTICS moved = ROW_COUNT;

@@ -1,6 +1,6 @@
--- Every script: one KEYS[1], the root of a queue's keys ("{namespace:queue}", one cluster slot) or of
+-- Every script: KEYS[1] is the root of a queue's keys ("{namespace:queue}", one cluster slot) or of
 -- the namespace's ("{namespace}"). All other keys are made from it, so that they share its slot and
--- that a call costs one key, not twenty. ARGV[1] is the time in ms, or '' for the server's own clock.
+-- that a call names two keys, not twenty. (KEYS[2] is there for clusters, see server.py.) ARGV[1] is the time in ms, or '' for the server's own clock.
 local call = redis.call
 local root, now = KEYS[1], tonumber(ARGV[1])
 if not now then
