@@ -53,7 +53,18 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud what was not tested: a skip is easily overlooked."""
+    """Print what chaos has counted, and say aloud what was not tested: a skip is overlooked."""
+    ended = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    ledgers = [
+        f"{report.nodeid.rpartition('::')[2]}: {value}"
+        for report in ended
+        for name, value in getattr(report, "user_properties", ())
+        if name == "ledger"
+    ]
+    if ledgers:
+        terminalreporter.section("chaos, counted")
+        for line in sorted(ledgers):
+            terminalreporter.line(line)
     reports = terminalreporter.stats.get("skipped", [])
     reasons = [str(report.longrepr[-1]) for report in reports if report.longrepr]
     missing = [reason.partition(_MISSING)[2] for reason in reasons if _MISSING in reason]

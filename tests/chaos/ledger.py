@@ -28,7 +28,9 @@ class Counts:
     acknowledged: int = 0
     ok: int = 0
     lost: int = 0
+    duplicated: int = 0
     recovered: int = 0
+    stale_refused: int = 0
     unexpected: list[str] = field(default_factory=list)
 
 
@@ -87,6 +89,7 @@ async def settle_accounts(handles: Sequence[Handle[int]], log: Path) -> Counts:
     runs = Counter(starts(log))
     counts.recovered = len([1 for number in {n for n, _ in runs} if (number, 1) not in runs])
     again = [key for key, times in runs.items() if times > 1]
+    counts.duplicated = len(again)
     counts.unexpected += [f"execution {n} of task {t} ran twice" for t, n in again]
     return counts
 

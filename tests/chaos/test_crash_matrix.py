@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -60,7 +61,10 @@ def served_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("phase", ["before", "after"])
 def test_it_may_die_at_any_command(
-    served_url: str, phase: Phase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    served_url: str,
+    phase: Phase,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     ledger: Counter[str] = Counter()
     with FaultProxy.before(served_url) as proxy:
@@ -74,8 +78,7 @@ def test_it_may_die_at_any_command(
             ledger[f"at {killed}"] += 1
     assert k < MOST - 1, "the scenario never ran to its end"
     assert ledger["killed"] > 3
-    with capsys.disabled():
-        print(f"\ncrash matrix, {phase}: {dict(ledger)}, lost 0, duplicated 0")
+    record_property("ledger", f"{dict(ledger)}, lost 0, duplicated 0")
 
 
 def _round(proxy: FaultProxy, url: str, killer: Killer, log: Path) -> tuple[str | None, int]:

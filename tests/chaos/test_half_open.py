@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ async def test_the_worker_hears_again_when_the_network_is_back(
     fault: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     log = tmp_path / "starts"
     monkeypatch.setenv(LOG, str(log))
@@ -59,8 +60,7 @@ async def test_the_worker_hears_again_when_the_network_is_back(
                 assert await violations() == []
     assert (counts.ok, counts.lost, counts.unexpected) == (100, 0, []), counts
     assert resumed < RESUMED
-    with capsys.disabled():
-        print(f"\n{fault}: {counts}, all done {resumed:.1f} s after the network was back")
+    record_property("ledger", f"{counts}, all done {resumed:.1f} s after the network was back")
 
 
 def noticed(proxy: FaultProxy, worker: Worker, fault: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,9 @@ TASKS = 300
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
-async def test_children_killed_at_random(broker_url: str, tmp_path: Path) -> None:
+async def test_children_killed_at_random(
+    broker_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """D5: a killed child's tasks run again at once, and nothing is lost or accepted twice."""
     log, dice = tmp_path / "starts", random.Random(1)
     app.url = broker_url
@@ -33,10 +36,13 @@ async def test_children_killed_at_random(broker_url: str, tmp_path: Path) -> Non
             assert await violations() == []
         finally:
             code = end(worker)
+    record_property("ledger", str(counts))
     assert (counts.ok, counts.lost, counts.unexpected, code) == (TASKS, 0, [], 0), counts
 
 
-async def test_a_whole_worker_killed(broker_url: str, tmp_path: Path) -> None:
+async def test_a_whole_worker_killed(
+    broker_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """D6: the tasks of a silent worker are rescued by another one's keeper within 17 s."""
     log = tmp_path / "starts"
     app.url = broker_url
@@ -52,4 +58,5 @@ async def test_a_whole_worker_killed(broker_url: str, tmp_path: Path) -> None:
             assert await violations() == []
         finally:
             code = end(survivor)
+    record_property("ledger", str(counts))
     assert (counts.ok, counts.lost, counts.unexpected, code) == (TASKS, 0, [], 0), counts

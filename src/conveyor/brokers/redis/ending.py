@@ -46,7 +46,7 @@ class Ending:
             self._store.on_queue("requeue", queue, encode(list(mine.values())))
             for queue, mine in queues.items()
         ]
-        replies = await self._store.ask(*commands)
+        replies = await self._store.ask(*commands, atomic=True)
         for mine, reply in zip(queues.values(), replies, strict=True):
             names = list(mine)
             changed.update(names[place - 1] for place in reply)
@@ -83,7 +83,9 @@ class Ending:
             ]
             commands.append(self._store.on_queue("annotate", queue, encode(packed)))
         stored = [False] * len(notes)
-        for mine, reply in zip(queues.values(), await self._store.ask(*commands), strict=True):
+        for mine, reply in zip(
+            queues.values(), await self._store.ask(*commands, atomic=True), strict=True
+        ):
             for place, done in zip(mine, reply, strict=True):
                 stored[place] = done == 1
         return stored

@@ -89,6 +89,16 @@ def new_connection(address: Address, host: str, port: int) -> AbstractConnection
     )
 
 
+async def _connected(connection: AbstractConnection) -> AbstractConnection:
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        # Whoever gave up waiting must not leave half a connection behind.
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
 class SingleLink:
     """One server, or the primary that the Sentinels name: asked again for every new connection."""
 
@@ -135,8 +145,7 @@ class SingleLink:
         else:
             host, port = await self._primary()
             connection = new_connection(address, host, port)
-        await connection.connect()  # type: ignore[no-untyped-call]
-        return connection
+        return await _connected(connection)
 
     async def _primary(self) -> tuple[str, int]:
         address = self._address
@@ -275,8 +284,7 @@ class ClusterLink:
 
             async def dial() -> AbstractConnection:
                 connection = new_connection(self._address, host, port)
-                await connection.connect()  # type: ignore[no-untyped-call]
-                return connection
+                return await _connected(connection)
 
             self._servers[place] = Server(dial, f"{host}:{port}", self._address.timeout)
         return self._servers[place]

@@ -12,7 +12,7 @@ from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.task import State, TaskInfo
 
 _PAGE = 5_000
-_LOOKS = 200
+_LOOKS = 100
 Source = tuple[str, str]
 """Kind and key of something that can be scanned for ids, see lua/scan.lua."""
 RUNNING: Source = ("hash", ":i")

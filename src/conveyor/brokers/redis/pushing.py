@@ -50,7 +50,7 @@ class Pushing:
                 queues[queue].append(new)
             else:
                 queues[queue] = [new]
-        new_queues = queues.keys() - self._store.registered
+        new_queues = {queue for queue in queues if not self._store.is_registered(queue)}
         if new_queues:
             await self._store.register(sorted(new_queues))
         ids = [new.task.id for new in tasks]

@@ -27,7 +27,7 @@ from conveyor.brokers.redis.server import Command
 from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.task import Lease
 
-_PAGE = 500
+_PAGE = 100
 read_note = msgspec.msgpack.Decoder(Note).decode
 
 

@@ -17,6 +17,8 @@ from conveyor.core.errors import BrokerUnavailable
 
 CONNECTIONS = 32
 """At most so many conversations at a time with one server; more wait their turn."""
+_BYTES_PER_SECOND = 10_000_000
+"""What is sent gets so much more time: a thousand tasks of 256 KB may take more than 2 s."""
 _FRESH = 0.001
 """Seconds for which a connection that just answered is believed to be alive."""
 Argument = bytes | str | int
@@ -71,15 +73,20 @@ class Server:
         sent, `BrokerUnavailable` when before.
         """
         manner = _Manner(atomic, asking, wait)
+        packed = _pack(commands, manner)
+        patience = self._timeout + sum(map(len, packed)) / _BYTES_PER_SECOND
         sent = False
         try:
-            async with asyncio.timeout(self._timeout), self._turns:
+            async with asyncio.timeout(patience), self._turns:
                 connection = await self._take()
                 sent = True
                 try:
-                    replies = await _converse(connection, commands, manner)
-                finally:
-                    await self._give_back(connection)
+                    replies = await _converse(connection, commands, manner, packed)
+                except BaseException:
+                    # Replies may be on their way that the next one would take for its own.
+                    await connection.disconnect(nowait=True)
+                    raise
+                await self._give_back(connection)
         except FAULTS as exc:
             await self.drop()
             raise translate(exc, self.where, sent=sent) from exc
@@ -113,13 +120,18 @@ class Server:
             raise BrokerUnavailable(f"the connection to Redis at {self.where} was closed here")
         while self._idle:
             connection, since = self._idle.pop()
-            if asyncio.get_running_loop().time() - since > _FRESH:
-                # Let the loop hear that the server has hung up, before and not after we send.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            if await _is_usable(connection):
+            usable = False
+            try:
+                if asyncio.get_running_loop().time() - since > _FRESH:
+                    # Let the loop hear that the server has hung up, before and not after we send.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                usable = await _is_usable(connection)
+            finally:
+                if not usable:
+                    await connection.disconnect(nowait=True)
+            if usable:
                 return connection
-            await connection.disconnect(nowait=True)
         return await self._dial()
 
     async def _give_back(self, connection: AbstractConnection) -> None:
@@ -152,23 +164,30 @@ async def hang_up(connection: AbstractConnection) -> None:
 
 
 async def _converse(
-    connection: AbstractConnection, commands: Sequence[Command], manner: _Manner
+    connection: AbstractConnection,
+    commands: Sequence[Command],
+    manner: _Manner,
+    packed: list[bytes],
 ) -> list[Any]:
-    replies = await _exchange(connection, commands, manner)
+    replies = await _exchange(connection, commands, manner, packed)
     unknown = [k for k, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         # A restart, a failover or SCRIPT FLUSH: sending the source teaches the server again.
         again = [commands[k] for k in unknown]
-        taught = await _exchange(connection, again, manner._replace(atomic=False, by_sha=False))
+        teaching = manner._replace(atomic=False, by_sha=False)
+        taught = await _exchange(connection, again, teaching, _pack(again, teaching))
         for k, reply in zip(unknown, taught, strict=True):
             replies[k] = reply
     return replies
 
 
 async def _exchange(
-    connection: AbstractConnection, commands: Sequence[Command], manner: _Manner
+    connection: AbstractConnection,
+    commands: Sequence[Command],
+    manner: _Manner,
+    packed: list[bytes],
 ) -> list[Any]:
-    await connection.send_packed_command(_pack(commands, manner), check_health=False)
+    await connection.send_packed_command(packed, check_health=False)
     if manner.atomic:
         for _ in range(1 + len(commands)):
             await _reply(connection)

@@ -98,14 +98,11 @@ class Stepping:
         visits |= dict.fromkeys(packed)
         if first is not None:
             visits |= dict.fromkeys(await self._look_around(step.worker))
-        replies = await self._store.ask(
-            *(
-                self._visit(
-                    step, queue, step.want if queue == first else 0, packed.get(queue, NOTHING)
-                )
-                for queue in visits
-            )
-        )
+        commands = [
+            self._visit(step, queue, step.want if queue == first else 0, packed.get(queue, NOTHING))
+            for queue in visits
+        ]
+        replies = await self._store.ask(*commands, atomic=True)
         gathered = Gathered(step.worker)
         for reply in replies:
             gathered.add(reply)

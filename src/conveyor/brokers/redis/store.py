@@ -15,7 +15,8 @@ from conveyor.core.clock import Clock
 
 T = TypeVar("T")
 _MOST_HOMES = 50_000
-_CHUNK = 1_000
+_CHUNK = 500
+_BELIEVED = 60.0
 _AT_ONCE = 0.2
 """Seconds within which a question that got no answer is asked again."""
 
@@ -30,8 +31,8 @@ class Store:
         self.link: Link = make_link(address)
         self.clock = clock
         self.top = f"{{{address.namespace}}}".encode()
-        self.registered: set[str] = set()
-        """Queues known to be in the registry."""
+        self._registered: dict[str, float] = {}
+        """Queues known to be in the registry, and since when."""
         self._roots: dict[str, bytes] = {}
         self._homes: dict[str, str] = {}
 
@@ -59,14 +60,17 @@ class Store:
         """Return a command of Redis on one key below a root."""
         return Command(root, (verb, root + key.encode(), *args))
 
-    async def ask(self, *commands: Command) -> list[Any]:
-        """Run commands in one go. Raises the first error there is among the replies."""
+    async def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
+        """Run commands in one go; `atomic`: as one transaction, unless that takes several servers.
+        Raises the first error there is among the replies.
+        """
         if not commands:
             return []
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            return self.checked(await self.link.run(commands))
+            together = atomic and len(commands) > 1 and not self.link.spread
+            return self.checked(await self.link.run(commands, atomic=together))
         except Unanswered:
             # A connection that broke meanwhile need not be anybody's problem.
             if loop.time() - begun > _AT_ONCE or not all(c.changes_nothing for c in commands):
@@ -97,10 +101,18 @@ class Store:
         found = await self.ask_one(self.plain("ZRANGE", self.top, ":queues", 0, -1))
         return [name.decode() for name in found]
 
+    def is_registered(self, queue: str) -> bool:
+        """Whether a queue is known to be in the registry. Believed for a minute only: in a cluster
+        the registry's node may fail over without its last moments.
+        """
+        since = self._registered.get(queue)
+        return since is not None and asyncio.get_running_loop().time() - since < _BELIEVED
+
     async def register(self, queues: Sequence[str]) -> None:
         """Put queues in the registry."""
         await self.ask_one(self.on_top("register", encode(list(queues))))
-        self.registered.update(queues)
+        now = asyncio.get_running_loop().time()
+        self._registered.update(dict.fromkeys(queues, now))
 
     def remember(self, ids: Iterable[str], queue: str) -> None:
         """Remember for a while where these ids live: the one who pushed them asks for them."""
@@ -149,7 +161,7 @@ class Store:
             self.on_queue(name, queue, b"".join(ids), *args) for queue, ids in queues.items()
         ]
         found: dict[str, tuple[str, T]] = {}
-        replies = await self.ask(*commands)
+        replies = await self.ask(*commands, atomic=True)
         for (queue, ids), reply in zip(queues.items(), replies, strict=True):
             texts = list(ids.values())
             for place, value in read(reply).items():

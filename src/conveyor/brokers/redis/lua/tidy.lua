@@ -2,7 +2,7 @@
 -- Housekeeping of one queue: promotes due tasks, prunes what retention has ended; at most ARGV[2] of
 -- each kind, so that no call takes long. Reply: {promoted, pruned, workers whose copy of the lease
 -- here is long over though nobody swept them}
-local limit = tonumber(ARGV[2])
+local limit = math.min(tonumber(ARGV[2]), 2000)
 local SWEPT_KEPT_MS, STALE_MS = 7 * RETENTION_MS, 60000
 
 local function prune_keys()
