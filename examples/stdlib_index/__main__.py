@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def priority_of(path: Path) -> str:
 
 
 @contextmanager
-def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(url: str) -> Generator[subprocess.Popen[bytes], None, None]:
     """Run a worker until the block ends, then let it drain."""
     command = [sys.executable, "-m", "conveyor", "worker", "examples.stdlib_index.tasks:app"]
     command += ["--url", url, "--processes", str(PROCESSES), "--concurrency", "4"]

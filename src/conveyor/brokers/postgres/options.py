@@ -44,7 +44,7 @@ class Location(msgspec.Struct, frozen=True):
     where: str
     """`PostgreSQL at host:port`, for messages."""
     namespace: str = "conveyor"
-    timeout: float = 10.0
+    timeout: float = 5.0
     """Seconds a call may take."""
 
 
@@ -72,7 +72,7 @@ def locate(url: str) -> Location:
         shown=shown,
         where=f"PostgreSQL at {_server(url, asked)}",
         namespace=_namespace(shown, own.get("namespace", "conveyor")),
-        timeout=_timeout(shown, own.get("timeout", "10")),
+        timeout=_timeout(shown, own.get("timeout", "5")),
     )
 
 

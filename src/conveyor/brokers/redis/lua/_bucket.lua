@@ -2,6 +2,7 @@
 -- alone says where its record is, and a whole hash is dropped at once when it is old enough.
 --   j:<bucket>  id -> the task as it was enqueued, for as long as anything is known of it
 --   f:<bucket>  id -> how it succeeded; always also in j
+--   jb, fb      ZSET bucket -> its number / ms when its successes are pruned
 local bucket_names = {}
 
 local function bucket(kind, prefix)
@@ -19,4 +20,9 @@ end
 
 local function successes_of(id)
   return bucket(':f:', string.sub(id, 1, 4))
+end
+
+-- After deletions: a bucket without tasks is no longer listed.
+local function unlist_if_empty(prefix)
+  if call('EXISTS', bucket(':j:', prefix)) == 0 then call('ZREM', root .. ':jb', prefix) end
 end

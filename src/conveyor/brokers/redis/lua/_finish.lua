@@ -1,7 +1,6 @@
 -- The end of a task.
 --   failed, cancelled  HASH id -> ending, the dead letters
 --   dx                 ZSET id -> ms when a dead letter is pruned
---   jb, fb             ZSET bucket -> its number / ms when its successes are pruned
 --   m                  HASH id -> "<last execution number> <msgpack of Touched>", only for living
 --                      tasks that were leased before
 --   x:<id>             LIST of earlier executions, only for living tasks that have some

@@ -19,6 +19,7 @@ for place, id in ipairs(split(ARGV[2], 16)) do
     call('ZREM', root .. ':dx', id)
     let_go_of_key(id)
     call('HDEL', tasks_of(id), id)
+    unlist_if_empty(string.sub(id, 1, 4))
     deleted[#deleted + 1] = place
   end
 end

@@ -20,7 +20,10 @@ local function prune_dead()
   call('ZREM', root .. ':dx', unpack(ids))
   call('HDEL', root .. ':failed', unpack(ids))
   call('HDEL', root .. ':cancelled', unpack(ids))
-  for _, id in ipairs(ids) do call('HDEL', tasks_of(id), id) end
+  for _, id in ipairs(ids) do
+    call('HDEL', tasks_of(id), id)
+    unlist_if_empty(string.sub(id, 1, 4))
+  end
   return #ids
 end
 
@@ -38,6 +41,7 @@ local function prune_bucket(prefix)
     number = #ids
   end
   if call('EXISTS', successes) == 0 then call('ZREM', root .. ':fb', prefix) end
+  unlist_if_empty(prefix)
   return number
 end
 
@@ -49,16 +53,8 @@ local function prune_successes()
   return number
 end
 
--- Buckets whose last task is gone are no longer listed, oldest first.
-local function forget_buckets()
-  for _, prefix in ipairs(call('ZRANGE', root .. ':jb', 0, 15)) do
-    if call('EXISTS', bucket(':j:', prefix)) == 0 then call('ZREM', root .. ':jb', prefix) end
-  end
-end
-
 local promoted = promote(limit)
 local pruned = prune_keys() + prune_dead() + prune_successes()
-forget_buckets()
 call('ZREMRANGEBYSCORE', root .. ':w', whole(SWEPT_KEPT_MS - now), 0)
 ring(promoted)
 local stale = call('ZRANGEBYSCORE', root .. ':w', '(0', whole(now - STALE_MS), 'LIMIT', 0, 100)
