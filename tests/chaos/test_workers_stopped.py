@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conveyor.core.errors import BrokerUnavailable
 from tests.chaos.ledger import settle_accounts, started, violations
 from tests.chaos.work import LOG, app, fifty
 from tests.worker.harness import Worker, running, soon
@@ -26,6 +28,23 @@ pytestmark = [
 def stale(worker: Worker) -> int:
     """Return how many of its settlements were refused, as far as it has said so."""
     return sum(map(int, re.findall(r"(\d+) settlement\(s\) refused", worker.text)))
+
+
+async def suspend_between_writes(family: list[psutil.Process]) -> None:
+    """Stop the processes at a moment when they do not hold SQLite's only write lock: nobody could
+    write before they go on, which is SQLite's nature and not what this test is about."""
+    broker = (await app.client()).broker
+    while True:
+        for process in family:
+            process.suspend()
+        try:
+            async with asyncio.timeout(2):
+                await broker.lead("probe", "test", 0.001)
+        except (TimeoutError, BrokerUnavailable):
+            for process in family:
+                process.resume()
+        else:
+            return
 
 
 async def test_what_a_stopped_worker_says_later_is_refused(
@@ -45,8 +64,7 @@ async def test_what_a_stopped_worker_says_later_is_refused(
             (child,) = slow.children()
             # The supervisor first: it would see its child stop.
             family = [psutil.Process(slow.process.pid), child]
-            for process in family:
-                process.suspend()
+            await suspend_between_writes(family)
             with running(tmp_path, **settings) as other:
                 counts = await settle_accounts(handles, log)
                 # The child before its supervisor, which would end it: it must be able to speak.
