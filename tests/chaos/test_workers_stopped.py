@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,22 @@ def stale(worker: Worker) -> int:
     return sum(map(int, re.findall(r"(\d+) settlement\(s\) refused", worker.text)))
 
 
+def resume(family: list[psutil.Process]) -> None:
+    """Let those of the processes that still exist go on."""
+    for process in family:
+        with suppress(psutil.Error):
+            process.resume()
+
+
+@contextmanager
+def going_on_after(family: list[psutil.Process]) -> Generator[None, None, None]:
+    """See to it that the processes run again when the block ends."""
+    try:
+        yield
+    finally:
+        resume(family)
+
+
 async def suspend_between_writes(family: list[psutil.Process]) -> None:
     """Stop the processes at a moment when they do not hold SQLite's only write lock: nobody could
     write before they go on, which is SQLite's nature and not what this test is about."""
@@ -41,8 +58,7 @@ async def suspend_between_writes(family: list[psutil.Process]) -> None:
             async with asyncio.timeout(2):
                 await broker.lead("probe", "test", 0.001)
         except (TimeoutError, BrokerUnavailable):
-            for process in family:
-                process.resume()
+            resume(family)
         else:
             return
 
@@ -65,7 +81,8 @@ async def test_what_a_stopped_worker_says_later_is_refused(
             # The supervisor first: it would see its child stop.
             family = [psutil.Process(slow.process.pid), child]
             await suspend_between_writes(family)
-            with running(tmp_path, **settings) as other:
+            # Whatever fails below, nothing stopped may stay behind: its end would wait for ever.
+            with running(tmp_path, **settings) as other, going_on_after(family):
                 counts = await settle_accounts(handles, log)
                 # The child before its supervisor, which would end it: it must be able to speak.
                 child.resume()
