@@ -6,7 +6,7 @@ BENCH_STAMP := .venv-bench/.setup-done
 # Servers are started per test process: more of them than this gains nothing.
 WORKERS ?= 4
 ARGS ?=
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .PHONY: help setup demo test check lint types contracts format bench lock clean
