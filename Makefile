@@ -48,11 +48,12 @@ format: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 # The peers want other versions of our drivers: they live apart, and Conveyor runs from its own environment.
+# One of them (oban) wants Python 3.12, so a newer Python is preferred for them where there is one.
 bench: $(STAMP) $(BENCH_STAMP) ## Run the benchmarks against the peers (ARGS are passed on)
 	@BENCH_PYTHON_CONVEYOR=$(CURDIR)/$(BIN)/python .venv-bench/bin/python benchmarks/run.py $(ARGS)
 
 $(BENCH_STAMP): requirements/bench.txt scripts/setup.sh
-	@scripts/setup.sh .venv-bench requirements/bench.txt
+	@PYTHON="$${PYTHON:-python3.12 python3.13 python3}" scripts/setup.sh .venv-bench requirements/bench.txt
 	@touch $@
 
 lock: $(STAMP) ## Refresh the hashed locks (ARGS=--upgrade moves every version)

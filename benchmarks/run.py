@@ -85,13 +85,12 @@ def chosen(found: argparse.Namespace) -> list[Peer]:
 def interpreter(peer: Peer) -> str:
     """The Python of a peer: BENCH_PYTHON_<NAME> says when it lives elsewhere.
 
-    Conveyor has an environment of its own where there is one, because it needs a redis-py that SAQ
-    and Repid do not allow.
+    Conveyor runs from the project's own, because it needs a redis-py that SAQ and Repid do not allow.
     """
     family = peer.module.rpartition(".")[2]
     if named := os.environ.get(f"BENCH_PYTHON_{family.upper()}"):
         return named
-    own = ROOT / ".venv-bench-own" / "bin" / "python"
+    own = ROOT / ".venv" / "bin" / "python"
     return str(own) if family == "conveyor" and own.exists() else sys.executable
 
 

@@ -52,7 +52,8 @@ install() {
 [ "$uv" ] || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
 
 echo "setup: installing $lock into $venv"
-install --require-hashes --requirement "$lock"
+# A lock is complete: nothing is left to resolve, and pip's resolver stumbles over extras under hashes.
+install --no-deps --require-hashes --requirement "$lock"
 if [ "$project" ]; then
     install --no-deps --no-build-isolation --editable .
 fi

@@ -29,5 +29,5 @@ def test_the_steps_install_as_make_does() -> None:
     script = (ROOT / "scripts" / "setup.sh").read_text("utf-8")
     flags = re.findall(r"(--no-deps|--no-build-isolation|--editable|--require-hashes)", STEPS)
 
-    assert len(flags) == 4
+    assert len(flags) == 5
     assert all(flag in script for flag in flags)
