@@ -12,12 +12,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from conveyor.brokers.url import connect
-from conveyor.client import Client, TaskHandle, created_or_raise
+from conveyor.client import Client, TaskHandle, conflict_of, created_or_raise
 from conveyor.core.codec import decoder
-from conveyor.core.errors import IdempotencyConflict, InvalidOption, UnknownTask
+from conveyor.core.errors import ConveyorError, InvalidOption, UnknownTask
+from conveyor.core.keying import KeyFunction
+from conveyor.core.limits import Concurrency, Rate
 from conveyor.core.options import Options, priority_level, queue_name, seconds
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
+from conveyor.core.rules import rules_of
+from conveyor.core.uniqueness import Debounce, Unique
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
 from conveyor.portal import Portal
@@ -95,6 +99,12 @@ class Conveyor:
         result_ttl: float | timedelta | None = None,
         executor: Executor = "auto",
         on_uncertain: Literal["stop", "continue"] = "stop",
+        rate_limit: Rate | Sequence[Rate] | None = None,
+        concurrency: Concurrency | Sequence[Concurrency] | None = None,
+        fair_by: KeyFunction | None = None,
+        partition_by: KeyFunction | None = None,
+        unique: Unique | str | float | timedelta | None = None,
+        debounce: Debounce | None = None,
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -109,6 +119,12 @@ class Conveyor:
         result_ttl: float | timedelta | None = None,
         executor: Executor = "auto",
         on_uncertain: Literal["stop", "continue"] = "stop",
+        rate_limit: Rate | Sequence[Rate] | None = None,
+        concurrency: Concurrency | Sequence[Concurrency] | None = None,
+        fair_by: KeyFunction | None = None,
+        partition_by: KeyFunction | None = None,
+        unique: Unique | str | float | timedelta | None = None,
+        debounce: Debounce | None = None,
     ) -> Any:
         """Turn a function into a task definition.
 
@@ -117,13 +133,26 @@ class Conveyor:
         `result_ttl` keeps the result (seconds). `executor="process"` runs it in a process of its
         own that can be killed; else async functions run on the loop and others in a thread.
         `on_uncertain="continue"` lets it run on through a broker outage (its writes stay fenced).
-        Raises `InvalidOption` for a value that makes no sense or a name that is taken.
+
+        `rate_limit` and `concurrency` (one or several) bound starts and runs over all workers;
+        `fair_by` (a function of the arguments, which may answer with key and weight) lets keys take
+        turns; `partition_by` runs the tasks of a key one at a time, in order, through retries.
+        `unique` and `debounce` make several enqueues one task. See `conveyor.limits`. Raises
+        `InvalidOption` for a value that makes no sense or a name that is taken.
         """
         if executor not in {"auto", "process"}:
             raise InvalidOption(f"executor={executor!r}: 'auto' or 'process'")
         if on_uncertain not in {"stop", "continue"}:
             raise InvalidOption(f"on_uncertain={on_uncertain!r}: 'stop' or 'continue'")
         policy = retry or self.retry
+        rules = rules_of(
+            rate_limit=rate_limit,
+            concurrency=concurrency,
+            fair_by=fair_by,
+            partition_by=partition_by,
+            unique=unique,
+            debounce=debounce,
+        )
         options = Options(
             queue=queue_name(queue),
             priority=priority_level(priority),
@@ -137,15 +166,17 @@ class Conveyor:
         )
 
         def define(function: Callable[..., Any]) -> TaskDefinition[..., Any, Any]:
+            own = name or f"{module_name(function.__module__)}.{function.__qualname__}"
             return self._register(
                 TaskDefinition(
                     function,
-                    name=name or f"{module_name(function.__module__)}.{function.__qualname__}",
+                    name=own,
                     dispatcher=self,
                     options=options,
                     retry=policy,
                     executor=executor,
                     on_uncertain=on_uncertain,
+                    rules=None if rules is None else rules.named(own),
                 )
             )
 
@@ -173,7 +204,7 @@ class Conveyor:
         """Enqueue one bound call."""
         task = self._new_task(call)
         pushed = await self._push(task)
-        created = created_or_raise(pushed, task.task.key)
+        created = created_or_raise(pushed, task.task)
         return TaskHandle(pushed.id, await self.client(), _result_decoder(call), created)
 
     def dispatch_sync(self, call: BoundTask[T]) -> TaskHandle[T]:
@@ -185,11 +216,11 @@ class Conveyor:
         """Enqueue many bound calls, one round trip per thousand; handles in order.
 
         Each thousand is stored whole or not at all. Raises what `enqueue` raises; with
-        `IdempotencyConflict` the others of its thousand are stored.
+        `IdempotencyConflict` or `NotUnique` the others of its thousand are stored.
         """
         client = await self.client()
         handles: list[TaskHandle[T]] = []
-        conflict: IdempotencyConflict | None = None
+        conflict: ConveyorError | None = None
         bound = list(calls)
         for start in range(0, len(bound), 1_000):
             part = bound[start : start + 1_000]
@@ -200,7 +231,7 @@ class Conveyor:
                 answers = await asyncio.gather(*map(self._push, tasks))
             for call, task, answer in zip(part, tasks, answers, strict=True):
                 if answer.conflict and conflict is None:
-                    conflict = IdempotencyConflict(task.task.key or "", answer.id)
+                    conflict = conflict_of(answer, task.task)
                 handles.append(TaskHandle(answer.id, client, _result_decoder(call), answer.created))
             if conflict is not None:
                 raise conflict
@@ -226,6 +257,7 @@ class Conveyor:
             call.args,
             call.kwargs,
             self.clock.time(),
+            call.rules,
         )
 
     async def _push_one(self, task: NewTask) -> Any:

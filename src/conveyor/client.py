@@ -11,12 +11,13 @@ from conveyor.core.codec import decode
 from conveyor.core.errors import (
     ConveyorError,
     IdempotencyConflict,
+    NotUnique,
     ResultExpired,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
 )
-from conveyor.core.task import Final, NewTask, State, TaskInfo
+from conveyor.core.task import Final, NewTask, State, Task, TaskInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,11 +161,18 @@ class Client:
                 future.set_result(answer)
 
 
-def created_or_raise(pushed: Pushed, key: str | None) -> bool:
-    """Return whether a task was created. Raises `IdempotencyConflict`."""
+def created_or_raise(pushed: Pushed, task: Task) -> bool:
+    """Return whether a task was created. Raises `IdempotencyConflict` or `NotUnique`."""
     if pushed.conflict:
-        raise IdempotencyConflict(key or "", pushed.id)
+        raise conflict_of(pushed, task)
     return pushed.created
+
+
+def conflict_of(pushed: Pushed, task: Task) -> IdempotencyConflict | NotUnique:
+    """Return the error for a task that another one kept out."""
+    if task.key is not None:
+        return IdempotencyConflict(task.key, pushed.id)
+    return NotUnique(task.name, pushed.id)
 
 
 def chunks(tasks: Sequence[NewTask]) -> Iterator[list[NewTask]]:

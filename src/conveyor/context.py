@@ -23,6 +23,7 @@ class CurrentTask:
 
     __slots__ = (
         "_on_note",
+        "app",
         "cancelled",
         "deadline_at",
         "lease",
@@ -38,8 +39,11 @@ class CurrentTask:
         state: Mapping[str, Any],
         deadline_at: float | None,
         on_note: Callable[[CurrentTask], None],
+        app: Any = None,
     ) -> None:
         self.lease = lease
+        self.app = app
+        """The app (`Conveyor`) whose worker runs it."""
         self.state = state
         """What the app's lifespan yielded: connections, models, clients shared by all tasks."""
         self.deadline_at = deadline_at
@@ -87,6 +91,14 @@ class CurrentTask:
     def headers(self) -> dict[str, str]:
         """Small strings that travel with the task."""
         return self.lease.task.headers
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal time of the schedule that enqueued it (aware, UTC), or None."""
+        terms = self.lease.task.terms
+        if terms is None or terms.scheduled_for is None:
+            return None
+        return datetime.fromtimestamp(terms.scheduled_for, UTC)
 
     @property
     def deadline(self) -> datetime | None:

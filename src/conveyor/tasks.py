@@ -26,7 +26,9 @@ from conveyor.core.options import (
     seconds,
 )
 from conveyor.core.retry import Retry
+from conveyor.core.rules import Rules, with_uniqueness
 from conveyor.core.signature import Signature
+from conveyor.core.uniqueness import Debounce, Unique
 
 if TYPE_CHECKING:
     from conveyor.core.task import State, TaskInfo
@@ -74,7 +76,7 @@ class Dispatcher(Protocol):
 class BoundTask(Generic[T]):
     """A call that was not made yet: definition, options and arguments, ready to enqueue."""
 
-    __slots__ = ("args", "definition", "kwargs", "options")
+    __slots__ = ("args", "definition", "kwargs", "options", "rules")
 
     def __init__(
         self,
@@ -82,19 +84,24 @@ class BoundTask(Generic[T]):
         options: Options,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        rules: Rules | None = None,
     ) -> None:
         self.definition = definition
         self.options = options
         self.args = args
         self.kwargs = kwargs
+        self.rules = rules
 
 
 class Enqueuer(Generic[P, T]):
     """A definition with the options of its next enqueue."""
 
-    def __init__(self, definition: TaskDefinition[P, T, Any], options: Options) -> None:
+    def __init__(
+        self, definition: TaskDefinition[P, T, Any], options: Options, rules: Rules | None = None
+    ) -> None:
         self._definition = definition
         self._options = options
+        self._rules = rules
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundTask[T]:
         """Make a call to enqueue later, e.g. with `app.enqueue_many`.
@@ -102,13 +109,13 @@ class Enqueuer(Generic[P, T]):
         Raises `InvalidArguments` when the arguments do not fit the signature.
         """
         self._definition.signature.check(args, kwargs)
-        return BoundTask(self._definition, self._options, args, kwargs)
+        return BoundTask(self._definition, self._options, args, kwargs, self._rules)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
         """Store a task; when this returns it is durable (as the broker's URL says).
 
         Raises `InvalidArguments`, `NotSerialisable`, `PayloadTooLarge`, `IdempotencyConflict`,
-        `BrokerUnavailable` or `BrokerFull` (nothing was stored), or `EnqueueUnknown`.
+        `NotUnique`, `BrokerUnavailable` or `BrokerFull` (nothing was stored), or `EnqueueUnknown`.
         """
         return await self._definition.dispatcher.dispatch(self.bind(*args, **kwargs))
 
@@ -128,13 +135,16 @@ class Enqueuer(Generic[P, T]):
         timeout: float | timedelta | None = None,
         result_ttl: float | timedelta | None = None,
         headers: dict[str, str] | None = None,
+        unique: Unique | str | float | timedelta | None = None,
+        debounce: Debounce | None = None,
     ) -> Enqueuer[P, T]:
         """Return the same definition with other options for the next enqueue.
 
         `delay` (seconds or timedelta) or `at` (aware datetime) say when it may start; `key` makes
         the enqueue idempotent: one task per (queue, name, key) until 24 h after its end.
         `timeout` and `result_ttl` are seconds or timedeltas; `headers` travel with the task.
-        Raises `InvalidOption` when a value makes no sense.
+        `unique` and `debounce` are as in `app.task`. Raises `InvalidOption` when a value makes no
+        sense.
         """
         changes = _when(delay, at)
         if queue is not None:
@@ -151,7 +161,18 @@ class Enqueuer(Generic[P, T]):
             changes["result_ttl"] = seconds(result_ttl, "result_ttl")
         if headers is not None:
             changes["headers"] = {**self._options.headers, **headers}
-        return Enqueuer(self._definition, msgspec.structs.replace(self._options, **changes))
+        options = msgspec.structs.replace(self._options, **changes)
+        rules = self._rules
+        if unique is not None or debounce is not None:
+            rules = with_uniqueness(rules, unique, debounce)
+        if rules is not None and rules.debounce is not None and changes:
+            _check_debounced(changes)
+        return Enqueuer(self._definition, options, rules)
+
+
+def _check_debounced(changes: dict[str, Any]) -> None:
+    if "delay" in changes or "due_at" in changes:
+        raise InvalidOption("delay= and at= do not go with debounce=, which says when to start")
 
 
 def _when(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:
@@ -175,13 +196,15 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         retry: Retry,
         executor: Executor = "auto",
         on_uncertain: Literal["stop", "continue"] = "stop",
+        rules: Rules | None = None,
     ) -> None:
-        super().__init__(self, options)
+        super().__init__(self, options, rules)
         self.fn = fn
         self.name = name
         self.dispatcher = dispatcher
         self.options = options
         self.retry = retry
+        self.rules = rules
         self.executor = executor
         self.on_uncertain = on_uncertain
         self.is_async = inspect.iscoroutinefunction(fn)

@@ -9,6 +9,7 @@ ConveyorError
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
 ├── IdempotencyConflict             same key, other arguments
+├── NotUnique                       another such task is in its way
 ├── BrokerError
 │   ├── BrokerUnavailable           nothing was sent
 │   ├── BrokerFull                  the store has no room; nothing was stored
@@ -95,6 +96,17 @@ class IdempotencyConflict(ConveyorError):
             "use another key, or the same arguments to get that task"
         )
         self.key = key
+        self.task_id = task_id
+
+
+class NotUnique(ConveyorError):
+    """Another task like this one is in its way (`unique=`). Nothing was enqueued."""
+
+    def __init__(self, name: str, task_id: str) -> None:
+        super().__init__(
+            f"task {task_id} of {name!r} is in the way (unique=); wait for its end, or let "
+            "on_conflict return or replace it"
+        )
         self.task_id = task_id
 
 

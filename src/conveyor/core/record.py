@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conveyor.core.codec import encode
 from conveyor.core.options import Options
 from conveyor.core.task import NewTask, Task
+
+if TYPE_CHECKING:
+    from conveyor.core.rules import Rules
 
 
 def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
@@ -17,8 +20,11 @@ def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     now: float,
+    rules: Rules | None = None,
 ) -> NewTask:
-    """Encode the call into a task. Raises `NotSerialisable` or `PayloadTooLarge`."""
+    """Encode the call into a task. Raises `NotSerialisable` or `PayloadTooLarge`, and
+    `InvalidArguments` when a rule cannot be applied to the call.
+    """
     payload = encode((args, kwargs), what=f"arguments of {name}")
     digest = hashlib.sha256(payload).hexdigest()[:32] if options.key is not None else None
     task = Task(
@@ -36,5 +42,9 @@ def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
         digest,
         options.result_ttl,
         options.headers,
+        None if rules is None else rules.terms(name, options.priority, payload, args, kwargs),
     )
-    return NewTask(task, options.delay, options.due_at)
+    delay = options.delay
+    if rules is not None and rules.debounce is not None:
+        delay = rules.debounce.delay
+    return NewTask(task, delay, options.due_at)

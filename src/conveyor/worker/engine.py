@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from conveyor.worker.notes import EVERY, Notes
 from conveyor.worker.prefetch import Prefetch
 from conveyor.worker.registry import known_names
 from conveyor.worker.threads import ThreadPool
+from conveyor.worker.waiting import Waiting
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
@@ -85,7 +85,7 @@ class Engine:
         self.names = known_names(app.definitions, module)
         self._clock = clock
         self._dice = dice
-        self._waiting: deque[tuple[Lease, float]] = deque()
+        self._waiting = Waiting()
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
@@ -126,9 +126,8 @@ class Engine:
         asked = set(ids)
         for task_id in asked & self._running.keys():
             self._executor.stop(self._running[task_id], Stop.CANCEL)
-        for entry in [entry for entry in self._waiting if entry[0].task.id in asked]:
-            self._waiting.remove(entry)
-            self.completer.unstarted(entry[0], Cancelled())
+        for lease in self._waiting.take(asked):
+            self.completer.unstarted(lease, Cancelled())
 
     # -- the loop
 
@@ -158,6 +157,7 @@ class Engine:
                     grace=self.settings.kill_grace,
                     on_end=self._ended,
                     on_note=self._notes.touch,
+                    app=self.app,
                 )
                 await self._work()
         finally:
@@ -209,7 +209,9 @@ class Engine:
         try:
             await self._refresh_queues()
             batch = self.completer.take()
-            reply = await self.broker.step(Step(self.token, self._queues, want, batch))
+            slots = self._waiting.slots(self.settings.concurrency - len(self._running))
+            step = Step(self.token, self._queues, want, batch, slots)
+            reply = await self.broker.step(step)
         except BrokerError as exc:
             self.completer.put_back(batch)
             await self._after_failure(exc)
@@ -264,7 +266,7 @@ class Engine:
         """Take up leases whose step reply was lost; forget settlements that were stored."""
         self.completer.reconcile(held)
         settling = {entry.lease.task.id for entry in self.completer.pending}
-        here = {lease.task.id for lease, _ in self._waiting} | self._running.keys() | settling
+        here = {lease.task.id for lease in self._waiting} | self._running.keys() | settling
         self._accept([lease for lease in held if lease.task.id not in here])
 
     async def _refresh_queues(self) -> None:
@@ -305,12 +307,12 @@ class Engine:
                 log.warning("no definition is named %r here: task parked", lease.task.name)
                 self.completer.unstarted(lease, Unroutable())
             else:
-                self._waiting.append((lease, now))
+                self._waiting.add(lease, now)
         self._start_waiting()
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._running) < self.settings.concurrency:
-            lease, _ = self._waiting.popleft()
+            lease = self._waiting.next()
             definition = self.names[lease.task.name]
             where = _where(lease, definition)
             slot = self.board.started(lease.task.id, lease.execution, alone=where == "process")
@@ -332,8 +334,7 @@ class Engine:
         self._signal.set()
 
     def _release_waiting(self) -> None:
-        self.completer.release(lease for lease, _ in self._waiting)
-        self._waiting.clear()
+        self.completer.release(self._waiting.clear())
 
     def _stop_all(self, reason: Stop) -> None:
         for run in list(self._running.values()):
@@ -353,8 +354,7 @@ class Engine:
             self._give_back_hoarded(now)
 
     def _give_back_hoarded(self, now: float) -> None:
-        while self._waiting and now - self._waiting[0][1] > HOARD:
-            lease, since = self._waiting.popleft()
+        for lease, since in self._waiting.overdue(now - HOARD):
             self.completer.release([lease])
             # What runs is slower than what ran before: else the same step would lease it again.
             self._prefetch.ended(now - since)

@@ -29,6 +29,7 @@ from conveyor.worker.outcomes import (
 )
 
 if TYPE_CHECKING:
+    from conveyor.app import Conveyor
     from conveyor.core.clock import Clock
     from conveyor.core.task import Lease, Progress
     from conveyor.tasks import TaskDefinition
@@ -107,7 +108,9 @@ class Executor:
         grace: float,
         on_end: Callable[[Run, Outcome], None],
         on_note: Callable[[CurrentTask], None],
+        app: Conveyor | None = None,
     ) -> None:
+        self._app = app
         self._layers = layers
         self._state = state
         self._clock = clock
@@ -127,7 +130,7 @@ class Executor:
         now = run.started_at = self._clock.time()
         run.started_mono = self._clock.monotonic()
         deadline_at = None if timeout is None else now + timeout
-        run.context = CurrentTask(run.lease, self._state, deadline_at, self._on_note)
+        run.context = CurrentTask(run.lease, self._state, deadline_at, self._on_note, self._app)
         if run.where == "thread":
             job = partial(contextvars.Context().run, self._in_thread, run)
             self._threads.submit(job, partial(self._thread_ended, run))

@@ -1,0 +1,121 @@
+"""Limits as a definition states them, and the gates they mean for one call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from conveyor.core.errors import InvalidOption
+from conveyor.core.gates import Gate
+from conveyor.core.keying import MAX_KEY, KeyFunction, called, key_of
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(s|m|h|d)\s*\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_ON_FULL = ("queue", "cancel_oldest", "cancel_newest", "drop")
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """At most so many starts per time, for all workers together.
+
+    `rate` is `"50/s"`, `"100/m"`, `"1000/h"`, `"5/10s"`; up to `burst` tasks may start at once. In
+    any window of w seconds at most `burst + rate x w` start. `key` makes one such limit for each
+    value; `cost` (a number or a function) is how many tokens a task takes, at most `burst`. Tasks
+    whose limits have the same `name` share it; default: a limit of the task's own. `key` and
+    `cost` functions get the task's arguments.
+
+    Raises `InvalidOption` when a value makes no sense.
+    """
+
+    rate: str
+    burst: float = 1
+    key: KeyFunction | None = None
+    cost: float | KeyFunction = 1
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that cannot be read or could admit nothing."""
+        if self.per_second <= 0:
+            raise InvalidOption(f"Rate({self.rate!r}): above 0")
+        if isinstance(self.burst, bool) or not 1 <= self.burst <= 1_000_000:
+            raise InvalidOption(f"Rate(burst={self.burst!r}): from 1 to 1000000 tokens")
+        if not callable(self.cost):
+            _cost(self.cost, self.burst, f"Rate({self.rate!r})")
+        _checked_name(self.name)
+
+    @property
+    def per_second(self) -> float:
+        """Tokens per second."""
+        match = _RATE.match(str(self.rate))
+        if match is None:
+            raise InvalidOption(
+                f"Rate({self.rate!r}): a number of tasks per s, m, h or d, e.g. '50/s' or '5/10s'"
+            )
+        number, every, unit = match.groups()
+        per = float(every or 1) * _UNITS[unit]
+        if per == 0:
+            raise InvalidOption(f"Rate({self.rate!r}): the time must be above 0")
+        return float(number) / per
+
+    def gate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate:
+        """Return the gate of one call."""
+        name, cost = self.name or "", self.cost
+        if callable(cost):
+            what = f"the cost of limit {name!r}"
+            cost = _cost(called(cost, what, args, kwargs), self.burst, what)
+        return Gate(
+            name,
+            key_of(self.key, name, args, kwargs),
+            rate=self.per_second,
+            burst=float(self.burst),
+            cost=float(cost),
+        )
+
+
+class Concurrency(msgspec.Struct, frozen=True):
+    """At most so many running at a time, over all workers together.
+
+    `key` makes one such limit for each value. `on_full` says what a task does that finds no slot:
+    `queue` (wait), `cancel_oldest` (the longest-running one is cancelled to make room),
+    `cancel_newest` (it is cancelled itself) or `drop` (it ends as skipped). Tasks whose limits have
+    the same `name` share it. A slot is a lease: whatever happens to a worker, it comes back.
+
+    Raises `InvalidOption` when a value makes no sense.
+    """
+
+    most: int
+    key: KeyFunction | None = None
+    on_full: str = "queue"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that could admit nothing."""
+        most: Any = self.most
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise InvalidOption(f"Concurrency({self.most!r}): a whole number from 1")
+        if self.on_full not in _ON_FULL:
+            raise InvalidOption(
+                f"Concurrency(on_full={self.on_full!r}): one of {', '.join(_ON_FULL)}"
+            )
+        _checked_name(self.name)
+
+    def gate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate:
+        """Return the gate of one call."""
+        name = self.name or ""
+        key = key_of(self.key, name, args, kwargs)
+        return Gate(name, key, most=self.most, on_full=self.on_full)
+
+
+def _checked_name(name: str | None) -> None:
+    if name is not None and (not name or len(name) > MAX_KEY or "\n" in name):
+        raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} characters on one line")
+
+
+def _cost(value: Any, burst: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= burst:
+        raise InvalidOption(
+            f"{what}: the cost is {value!r}, but must be above 0 and at most {burst}"
+        )
+    return float(value)

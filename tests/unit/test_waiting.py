@@ -1,0 +1,67 @@
+"""The order in which leases of a worker start."""
+
+from __future__ import annotations
+
+from conveyor.core.task import Lease, Task, Terms
+from conveyor.worker.waiting import Waiting
+
+
+def lease(name: str, *, gated: bool = False) -> Lease:
+    terms = Terms(lane="x") if gated else None
+    return Lease(Task(name, name, "q", 5, b"", 0.0, terms=terms), 1)
+
+
+def filled() -> Waiting:
+    waiting = Waiting()
+    for number, (name, gated) in enumerate([("a", False), ("g", True), ("b", False), ("h", True)]):
+        waiting.add(lease(name, gated=gated), float(number))
+    return waiting
+
+
+def names(leases: list[Lease]) -> str:
+    return "".join(lease.task.id for lease in leases)
+
+
+def test_gated_tasks_go_first_and_each_kind_in_its_order() -> None:
+    waiting = filled()
+    assert len(waiting) == 4
+    assert names([waiting.next() for _ in range(4)]) == "ghab"
+    assert not waiting
+
+
+def test_some_are_taken_and_the_others_stay_in_order() -> None:
+    waiting = filled()
+    assert names(waiting.take(["a", "h", "unknown"])) == "ha"
+    assert names(list(waiting)) == "gb"
+
+
+def test_all_are_taken() -> None:
+    waiting = filled()
+    assert names(waiting.clear()) == "ghab"
+    assert not waiting
+
+
+def test_the_overdue_are_taken_with_their_time() -> None:
+    waiting = filled()
+    assert [(entry.task.id, since) for entry, since in waiting.overdue(2.0)] == [
+        ("g", 1.0),
+        ("a", 0.0),
+    ]
+    assert names(list(waiting)) == "hb"
+
+
+def test_gated_tasks_are_leased_for_free_slots_only() -> None:
+    waiting = Waiting()
+    assert waiting.slots(3) == 3
+    assert waiting.slots(0) == 0
+    waiting.add(lease("g", gated=True), 0.0)
+    assert waiting.slots(3) == 2
+    assert waiting.slots(1) == 0
+
+
+def test_while_plain_tasks_fill_every_slot_one_gated_task_goes_before_them() -> None:
+    waiting = Waiting()
+    waiting.add(lease("a"), 0.0)
+    assert waiting.slots(0) == 1
+    waiting.add(lease("g", gated=True), 0.0)
+    assert waiting.slots(0) == 0
