@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from conveyor.core.errors import InvalidOption
+from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate
 from conveyor.core.keying import MAX_KEY, KeyFunction, called, key_of
 
@@ -41,8 +41,8 @@ class Rate(msgspec.Struct, frozen=True):
             raise InvalidOption(f"Rate({self.rate!r}): above 0")
         if isinstance(self.burst, bool) or not 1 <= self.burst <= 1_000_000:
             raise InvalidOption(f"Rate(burst={self.burst!r}): from 1 to 1000000 tokens")
-        if not callable(self.cost):
-            _cost(self.cost, self.burst, f"Rate({self.rate!r})")
+        if not callable(self.cost) and (fault := _cost_fault(self.cost, self.burst)):
+            raise InvalidOption(f"Rate({self.rate!r}): {fault}")
         _checked_name(self.name)
 
     @property
@@ -63,8 +63,9 @@ class Rate(msgspec.Struct, frozen=True):
         """Return the gate of one call."""
         name, cost = self.name or "", self.cost
         if callable(cost):
-            what = f"the cost of limit {name!r}"
-            cost = _cost(called(cost, what, args, kwargs), self.burst, what)
+            cost = called(cost, f"the cost of {name!r}", args, kwargs)
+            if fault := _cost_fault(cost, self.burst):
+                raise InvalidArguments(f"limit {name!r}: {fault}; nothing was enqueued")
         return Gate(
             name,
             key_of(self.key, name, args, kwargs),
@@ -113,9 +114,8 @@ def _checked_name(name: str | None) -> None:
         raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} characters on one line")
 
 
-def _cost(value: Any, burst: float, what: str) -> float:
+def _cost_fault(value: Any, burst: float) -> str | None:
+    """Say what is wrong with a cost, None when it is a good one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= burst:
-        raise InvalidOption(
-            f"{what}: the cost is {value!r}, but must be above 0 and at most {burst}"
-        )
-    return float(value)
+        return f"the cost is {value!r}, but must be above 0 and at most the burst of {burst:g}"
+    return None
