@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from conveyor.brokers.explain import explain
 from conveyor.core.codec import decode
 from conveyor.core.errors import (
     ConveyorError,
@@ -18,6 +19,8 @@ from conveyor.core.errors import (
     TaskNotFound,
 )
 from conveyor.core.task import Final, NewTask, State, Task, TaskInfo
+from conveyor.core.why import Reason
+from conveyor.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +69,11 @@ class TaskHandle(Generic[T]):
     async def info(self) -> TaskInfo:
         """Return everything the broker knows of the task. Raises `TaskNotFound`."""
         return await self._client.broker.inspector.get(self.id)
+
+    async def why(self) -> list[Reason]:
+        """Say why the task is not running: every gate it stands before, the most decisive first,
+        with what opens it. Raises `TaskNotFound`."""
+        return await explain(self._client.broker, self.id, SystemClock.time())
 
     async def cancel(self, reason: str = "") -> State:
         """Ask the task to stop and return its state after the call: `cancelled` when it was still

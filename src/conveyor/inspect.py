@@ -16,6 +16,7 @@ from conveyor.core.task import (
     State,
     TaskInfo,
 )
+from conveyor.core.why import Reason
 
 __all__ = [
     "ErrorInfo",
@@ -26,6 +27,7 @@ __all__ = [
     "Pause",
     "Progress",
     "QueueInfo",
+    "Reason",
     "State",
     "TaskInfo",
     "Violation",

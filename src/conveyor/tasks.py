@@ -32,6 +32,7 @@ from conveyor.core.uniqueness import Debounce, Unique
 
 if TYPE_CHECKING:
     from conveyor.core.task import State, TaskInfo
+    from conveyor.core.why import Reason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,9 @@ class Handle(Protocol[T_co]):
 
     async def info(self) -> TaskInfo:
         """Ask for everything known."""
+
+    async def why(self) -> list[Reason]:
+        """Ask why it is not running."""
 
 
 class Dispatcher(Protocol):

@@ -54,7 +54,7 @@ def pause(
     """Stop giving out tasks of QUEUE; enqueueing goes on."""
     with explained():
         queue_name(queue)
-    note = Pause(reason=reason, by=by or _login(), at=time.time())
+    note = Pause(reason=reason, by=by or login(), at=time.time())
     with_broker(url, lambda broker: broker.pause(queue, note))
     typer.echo(f"{queue} is paused")
 
@@ -95,7 +95,8 @@ def workers(url: Url = None, as_json_: Json = False) -> None:
     )
 
 
-def _login() -> str:
+def login() -> str:
+    """Return who is at the keyboard."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -114,6 +115,21 @@ def _progress(info: TaskInfo) -> str:
         return ""
     of = f" of {note.total:g}" if note.total is not None else ""
     return f"{note.done:g}{of} {note.message}".rstrip()
+
+
+@app.command("why")
+def why(task_id: Id, url: Url = None, as_json_: Json = False) -> None:
+    """Say why a task is not running, and what has to happen."""
+    from conveyor.brokers.explain import explain
+
+    reasons = with_broker(url, lambda broker: explain(broker, task_id, time.time()))
+    if as_json_:
+        as_json(reasons)
+        return
+    for reason in reasons:
+        typer.echo(reason.text)
+        if reason.opens:
+            typer.echo(f"  opens with: {reason.opens}")
 
 
 @app.command("logs")

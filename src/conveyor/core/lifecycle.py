@@ -35,6 +35,7 @@ from conveyor.core.outcome import (
     Rejected,
     Released,
     Snoozed,
+    Struck,
     Succeeded,
     TimedOut,
     Unroutable,
@@ -96,12 +97,15 @@ def decide(lease: Lease, outcome: Outcome, *, dice: float) -> Transition:  # noq
 
 
 def _free_of_charge(
-    lease: Lease, outcome: Snoozed | Interrupted | Released | Unroutable
+    lease: Lease, outcome: Snoozed | Interrupted | Released | Unroutable | Struck
 ) -> Transition:
     counters = lease.counters
     if isinstance(outcome, Snoozed):
         spent = msgspec.structs.replace(counters, snoozes=counters.snoozes + 1)
         return Transition(State.SCHEDULED, spent, delay=outcome.delay)
+    if isinstance(outcome, Struck):
+        delay, reason = outcome.delay, outcome.reason
+        return Transition(State.SCHEDULED, counters, delay=delay, reason=reason)
     if isinstance(outcome, Unroutable):
         reason = f"no live worker knows the task {lease.task.name!r}"
         return Transition(State.QUEUED, counters, reason=reason, parked=True)

@@ -72,6 +72,14 @@ class Unroutable(msgspec.Struct, frozen=True):
     name: ClassVar[str] = "unroutable"
 
 
+class Struck(msgspec.Struct, frozen=True):
+    """Leased but held back by a strike, for `delay` seconds. Costs nothing, leaves no record."""
+
+    name: ClassVar[str] = "struck"
+    delay: float
+    reason: str
+
+
 class Crashed(msgspec.Struct, frozen=True):
     """The process that ran it died under a living supervisor. `alone` when it had that process
     to itself, so that nothing else can have been the cause.
@@ -98,6 +106,7 @@ Outcome = (
     | Interrupted
     | Released
     | Unroutable
+    | Struck
     | Crashed
     | Lost
 )

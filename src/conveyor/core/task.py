@@ -245,3 +245,5 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is dead, cancelled or parked, in a sentence."""
     executions: tuple[Execution, ...] = ()
     headers: dict[str, str] = {}
+    terms: Terms | None = None
+    """Its limits, turns and uniqueness, schedule and workflow; None for a plain task."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
-from conveyor.core.outcome import Cancelled, Outcome, Unroutable
+from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
@@ -27,6 +27,7 @@ from conveyor.worker import logs
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
 from conveyor.worker.executor import Executor, Run, Stop
+from conveyor.worker.intake import Intake
 from conveyor.worker.notes import EVERY, Notes
 from conveyor.worker.prefetch import Prefetch
 from conveyor.worker.registry import known_names
@@ -86,11 +87,12 @@ class Engine:
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
+        self._intake = Intake(broker, self.names, clock)
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
         self._queues: list[str] = list(settings.queues)
-        self._queues_at = float("-inf")
+        self._refreshed_at = float("-inf")
         self._signal = asyncio.Event()
         self._rung = True
         self._more = True
@@ -207,7 +209,8 @@ class Engine:
         want = self._want()
         batch: list[Settlement] = []
         try:
-            await self._refresh_queues()
+            await self._refresh()
+            await self._intake.note_held()
             batch = self.completer.take()
             slots = self._waiting.slots(self.settings.concurrency - len(self._running))
             step = Step(self.token, self._queues, want, batch, slots)
@@ -269,25 +272,26 @@ class Engine:
         here = {lease.task.id for lease in self._waiting} | self._running.keys() | settling
         self._accept([lease for lease in held if lease.task.id not in here])
 
-    async def _refresh_queues(self) -> None:
-        """A worker without --queues serves every queue there is, looking for new ones each second;
-        each step begins with another queue, so that none waits behind a busy one."""
-        if not self.settings.queues:
-            now = self._clock.monotonic()
-            if now - self._queues_at >= POLL:
+    async def _refresh(self) -> None:
+        """Once a second, look for strikes and (without --queues) for new queues; each step begins
+        with another queue, so that none waits behind a busy one."""
+        now = self._clock.monotonic()
+        if now - self._refreshed_at >= POLL:
+            await self._intake.refresh()
+            if not self.settings.queues:
                 names = await self.broker.inspector.queue_names()
-                self._queues_at = now
                 if set(names) != set(self._queues):
                     self._queues[:] = names
+            self._refreshed_at = now
         if len(self._queues) > 1:
             self._queues.append(self._queues.pop(0))
 
     async def _found_new_queues(self) -> bool:
         """Look for queues made since the last look; a task may wait in one of them."""
         known = set(self._queues)
-        self._queues_at = float("-inf")
+        self._refreshed_at = float("-inf")
         try:
-            await self._refresh_queues()
+            await self._refresh()
         except BrokerError as exc:
             await self._after_failure(exc)
             return True
@@ -301,11 +305,8 @@ class Engine:
         for lease in leases:
             if self._draining or self._fenced:
                 self.completer.release([lease])
-            elif lease.cancel_requested:
-                self.completer.unstarted(lease, Cancelled())
-            elif lease.task.name not in self.names:
-                log.warning("no definition is named %r here: task parked", lease.task.name)
-                self.completer.unstarted(lease, Unroutable())
+            elif (objection := self._intake.objection(lease)) is not None:
+                self.completer.unstarted(lease, objection)
             else:
                 self._waiting.add(lease, now)
         self._start_waiting()

@@ -1,0 +1,59 @@
+"""Strikes as a store keeps them: a document each, and a tally of the tasks it holds back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from conveyor.core.errors import TaskNotFound
+from conveyor.core.strike import Strike
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
+
+_KIND = "strike"
+_BATCH = 1_000
+_decode = msgspec.msgpack.Decoder(Strike).decode
+
+
+def held_by(strike_id: str) -> str:
+    """Return the tally of the tasks that a strike holds back."""
+    return f"strike {strike_id}"
+
+
+async def put_strike(broker: Broker, strike: Strike) -> None:
+    """Store a new strike."""
+    await broker.documents.put(_KIND, strike.id, msgspec.msgpack.encode(strike), 0)
+
+
+async def list_strikes(broker: Broker) -> list[Strike]:
+    """Return the strikes of a store, the oldest first."""
+    return [_decode(document.body) for document in await broker.documents.list(_KIND)]
+
+
+async def lift_strike(broker: Broker, strike_id: str) -> int | None:
+    """Delete a strike and requeue what it holds back; returns how many, None when there is no such
+    strike. Killed in between, lifting it again goes on with those that still wait.
+    """
+    existed = await broker.documents.delete(_KIND, strike_id)
+    held = await broker.tallies.members(held_by(strike_id))
+    if not existed and not held:
+        return None
+    freed = 0
+    for start in range(0, len(held), _BATCH):
+        freed += len(await broker.requeue(await _alive(broker, held[start : start + _BATCH])))
+    await broker.tallies.drop([held_by(strike_id)])
+    return freed
+
+
+async def _alive(broker: Broker, ids: list[str]) -> list[str]:
+    """Leave out what has ended meanwhile: a requeue would revive it."""
+    while ids:
+        try:
+            ended = await broker.finals(ids)
+        except TaskNotFound as exc:
+            ids = [task_id for task_id in ids if task_id != exc.task_id]
+        else:
+            return [task_id for task_id in ids if task_id not in ended]
+    return ids

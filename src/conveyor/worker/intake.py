@@ -1,0 +1,69 @@
+"""What a lease meets before it starts: a cancellation, an unknown name, a strike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from conveyor.brokers.strikes import held_by, list_strikes
+from conveyor.core.codec import decode_call
+from conveyor.core.outcome import Cancelled, Struck, Unroutable
+from conveyor.core.retry import MAX_DELAY
+from conveyor.core.strike import Strike
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
+    from conveyor.core.clock import Clock
+    from conveyor.core.task import Lease, Task
+    from conveyor.tasks import TaskDefinition
+
+log = logging.getLogger("conveyor.worker")
+
+
+class Intake:
+    """Decides of each lease whether it may start. `names` are the definitions known here."""
+
+    def __init__(
+        self, broker: Broker, names: Mapping[str, TaskDefinition[..., Any, Any]], clock: Clock
+    ) -> None:
+        self._broker = broker
+        self._names = names
+        self._clock = clock
+        self._strikes: Sequence[Strike] = ()
+        self._held: list[tuple[str, str]] = []
+
+    async def refresh(self) -> None:
+        """Read the strikes. Raises `BrokerError`."""
+        self._strikes = await list_strikes(self._broker)
+
+    async def note_held(self) -> None:
+        """Note what was held back, before it is settled: whoever lifts the strike must find it.
+        Raises `BrokerError`.
+        """
+        if self._held:
+            await self._broker.tallies.add(self._held)
+            self._held = []
+
+    def objection(self, lease: Lease) -> Cancelled | Unroutable | Struck | None:
+        """Return the outcome of a lease that must not start, None for all others."""
+        if lease.cancel_requested:
+            return Cancelled()
+        if lease.task.name not in self._names:
+            log.warning("no definition is named %r here: task parked", lease.task.name)
+            return Unroutable()
+        return self._struck(lease.task) if self._strikes else None
+
+    def _struck(self, task: Task) -> Struck | None:
+        now = self._clock.time()
+        for strike in self._strikes:
+            if strike.covers(task.name, task.queue, now) and self._fits(strike, task):
+                self._held.append((held_by(strike.id), task.id))
+                delay = MAX_DELAY if strike.until is None else max(0.0, strike.until - now)
+                return Struck(delay, strike.sentence())
+        return None
+
+    def _fits(self, strike: Strike, task: Task) -> bool:
+        args, kwargs = decode_call(task.payload)
+        parameters = list(self._names[task.name].signature.text.parameters)
+        return strike.fits(args, {**dict(zip(parameters, args, strict=False)), **kwargs})
