@@ -58,7 +58,15 @@ def _parameters(function: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["conveyor", "conveyor.errors", "conveyor.inspect", "conveyor.testing"]
+    "module",
+    [
+        "conveyor",
+        "conveyor.errors",
+        "conveyor.inspect",
+        "conveyor.limits",
+        "conveyor.strikes",
+        "conveyor.testing",
+    ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     assert not _missing(import_module(module).__all__, "api.md", "errors.md")
