@@ -11,10 +11,13 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
+import msgspec
+
 from conveyor.brokers.url import connect
 from conveyor.client import Client, TaskHandle, conflict_of, created_or_raise
-from conveyor.core.codec import decoder
+from conveyor.core.codec import MAX_PAYLOAD, decoder
 from conveyor.core.errors import ConveyorError, InvalidOption, UnknownTask
+from conveyor.core.evolution import Evolution, Upcaster
 from conveyor.core.keying import KeyFunction
 from conveyor.core.limits import Concurrency, Rate
 from conveyor.core.options import Options, priority_level, queue_name, seconds
@@ -24,6 +27,8 @@ from conveyor.core.rules import rules_of
 from conveyor.core.uniqueness import Debounce, Unique
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
+from conveyor.offload import MAX_BLOB
+from conveyor.packing import Packing
 from conveyor.portal import Portal
 from conveyor.system import SystemClock, new_id
 from conveyor.tasks import BoundTask, Executor, P, TaskDecorator, TaskDefinition
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from conveyor.brokers.base import Broker, Inspector
     from conveyor.core.clock import Clock
     from conveyor.core.task import NewTask
+    from conveyor.offload import Offload
+    from conveyor.sealing import Keyring
 
 T = TypeVar("T")
 DEFAULT_URL = "sqlite:///conveyor.db"
@@ -45,7 +52,8 @@ class Conveyor:
     environment variable CONVEYOR_URL, else `sqlite:///conveyor.db`. `middleware` wraps every
     enqueue and execution. `lifespan` is an async context manager function entered once per worker
     process: the mapping it yields is `current_task().state`. `retry` and `result_ttl` (seconds)
-    are the defaults of all tasks.
+    are the defaults of all tasks. `keys` seal the arguments that tasks name in `encrypt`; `offload`
+    says where large arguments go.
 
     Nothing connects before the first use. `async with app:` closes everything at its end.
     """
@@ -58,6 +66,8 @@ class Conveyor:
         lifespan: Lifespan | None = None,
         retry: Retry | None = None,
         result_ttl: float | timedelta = 86_400.0,
+        keys: Keyring | None = None,
+        offload: Offload | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
@@ -65,6 +75,7 @@ class Conveyor:
         self.lifespan = lifespan
         self.retry = retry or Retry()
         self.result_ttl = seconds(result_ttl, "result_ttl")
+        self.packing = Packing(keys, offload)
         self.clock: Clock = clock or SystemClock()
         self._given_clock = clock
         self.definitions: dict[str, TaskDefinition[..., Any, Any]] = {}
@@ -105,6 +116,10 @@ class Conveyor:
         partition_by: KeyFunction | None = None,
         unique: Unique | str | float | timedelta | None = None,
         debounce: Debounce | None = None,
+        version: int = 1,
+        migrate: Mapping[int, Upcaster] | None = None,
+        aliases: Sequence[str] = (),
+        encrypt: Sequence[str] = (),
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -125,6 +140,10 @@ class Conveyor:
         partition_by: KeyFunction | None = None,
         unique: Unique | str | float | timedelta | None = None,
         debounce: Debounce | None = None,
+        version: int = 1,
+        migrate: Mapping[int, Upcaster] | None = None,
+        aliases: Sequence[str] = (),
+        encrypt: Sequence[str] = (),
     ) -> Any:
         """Turn a function into a task definition.
 
@@ -137,13 +156,24 @@ class Conveyor:
         `rate_limit` and `concurrency` (one or several) bound starts and runs over all workers;
         `fair_by` (a function of the arguments, which may answer with key and weight) lets keys take
         turns; `partition_by` runs the tasks of a key one at a time, in order, through retries.
-        `unique` and `debounce` make several enqueues one task. See `conveyor.limits`. Raises
-        `InvalidOption` for a value that makes no sense or a name that is taken.
+        `unique` and `debounce` make several enqueues one task. See `conveyor.limits`.
+
+        `version` counts incompatible changes of the signature, `migrate` turns the arguments of an
+        older version into those of the next, `aliases` are names it had before; `encrypt` names
+        parameters to be sealed with the app's keys. Raises `InvalidOption` for a value that makes
+        no sense or a name that is taken.
         """
         if executor not in {"auto", "process"}:
             raise InvalidOption(f"executor={executor!r}: 'auto' or 'process'")
         if on_uncertain not in {"stop", "continue"}:
             raise InvalidOption(f"on_uncertain={on_uncertain!r}: 'stop' or 'continue'")
+        evolution = Evolution(
+            version=version,
+            migrate=migrate or {},
+            aliases=tuple(aliases),
+            encrypt=tuple(encrypt),
+        )
+        self._check_secrets(evolution, unique)
         policy = retry or self.retry
         rules = rules_of(
             rate_limit=rate_limit,
@@ -177,10 +207,21 @@ class Conveyor:
                     executor=executor,
                     on_uncertain=on_uncertain,
                     rules=None if rules is None else rules.named(own),
+                    evolution=evolution,
                 )
             )
 
         return define if fn is None else define(fn)
+
+    def _check_secrets(self, evolution: Evolution, unique: object) -> None:
+        if not evolution.encrypt:
+            return
+        if self.packing.keys is None:
+            raise InvalidOption("encrypt= needs keys: Conveyor(keys=Keyring({'id': key}))")
+        if unique is not None and not (isinstance(unique, Unique) and unique.key is not None):
+            raise InvalidOption(
+                "unique= beside encrypt= needs a key function of what is not secret"
+            )
 
     def _register(self, definition: TaskDefinition[..., Any, Any]) -> TaskDefinition[..., Any, Any]:
         taken = self.definitions.get(definition.name)
@@ -202,7 +243,7 @@ class Conveyor:
 
     async def dispatch(self, call: BoundTask[T]) -> TaskHandle[T]:
         """Enqueue one bound call."""
-        task = self._new_task(call)
+        (task,) = await self._new_tasks([call])
         pushed = await self._push(task)
         created = created_or_raise(pushed, task.task)
         return TaskHandle(pushed.id, await self.client(), _result_decoder(call), created)
@@ -224,7 +265,7 @@ class Conveyor:
         bound = list(calls)
         for start in range(0, len(bound), 1_000):
             part = bound[start : start + 1_000]
-            tasks = [self._new_task(call) for call in part]
+            tasks = await self._new_tasks(part)
             if self._push == self._push_one:
                 answers = await client.push_many(tasks)
             else:
@@ -249,6 +290,19 @@ class Conveyor:
             raise InvalidOption("app.handle() needs an open app: use it inside `async with app:`")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
 
+    async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
+        tasks = [self._new_task(call) for call in calls]
+        if any(self.packing.wraps(call.definition) for call in calls):
+            # Off the loop: a blob may have to be written.
+            return await asyncio.to_thread(self._packed, calls, tasks)
+        return tasks
+
+    def _packed(self, calls: Sequence[BoundTask[Any]], tasks: list[NewTask]) -> list[NewTask]:
+        return [
+            msgspec.structs.replace(new, task=self.packing.pack(new.task, call.definition))
+            for call, new in zip(calls, tasks, strict=True)
+        ]
+
     def _new_task(self, call: BoundTask[Any]) -> NewTask:
         return new_task(
             new_id(),
@@ -258,6 +312,7 @@ class Conveyor:
             call.kwargs,
             self.clock.time(),
             call.rules,
+            limit=MAX_PAYLOAD if self.packing.offload is None else MAX_BLOB,
         )
 
     async def _push_one(self, task: NewTask) -> Any:

@@ -17,6 +17,7 @@ import msgspec
 
 from conveyor.core.codec import decoder
 from conveyor.core.errors import InvalidOption
+from conveyor.core.evolution import Evolution
 from conveyor.core.options import (
     Options,
     idempotency_key,
@@ -201,6 +202,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         executor: Executor = "auto",
         on_uncertain: Literal["stop", "continue"] = "stop",
         rules: Rules | None = None,
+        evolution: Evolution | None = None,
     ) -> None:
         super().__init__(self, options, rules)
         self.fn = fn
@@ -209,10 +211,16 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         self.options = options
         self.retry = retry
         self.rules = rules
+        changes = evolution or Evolution()
+        self.version = changes.version
+        self.migrate = changes.migrate
+        self.aliases = changes.aliases
+        self.encrypt = changes.encrypt
         self.executor = executor
         self.on_uncertain = on_uncertain
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = Signature(fn, name)
+        changes.check(name, self.signature)
         self.code_version = _code_version(fn)
         self.decode_result: Callable[[bytes], T] = decoder(self.signature.returns)
         self.__name__ = getattr(fn, "__name__", name)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from conveyor.core.envelope import is_wrapped, shown
 from conveyor.core.errors import InvalidOption, NotSerialisable, PayloadTooLarge
 
 MAX_PAYLOAD = 256 * 1024
@@ -66,6 +67,8 @@ def decode_call(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Decode a payload into plain arguments, to be shown; none when it holds no call (whoever
     pushed it did so without the client, and it can still be looked at)."""
     try:
+        if is_wrapped(payload):
+            return shown(payload)
         args, kwargs = decode(payload)
         return tuple(args), dict(kwargs)
     except (msgspec.MsgspecError, TypeError, ValueError):

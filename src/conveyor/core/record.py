@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from conveyor.core.codec import encode
+from conveyor.core.codec import MAX_PAYLOAD, encode
 from conveyor.core.options import Options
 from conveyor.core.task import NewTask, Task
 
@@ -21,11 +21,13 @@ def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
     kwargs: dict[str, Any],
     now: float,
     rules: Rules | None = None,
+    *,
+    limit: int = MAX_PAYLOAD,
 ) -> NewTask:
-    """Encode the call into a task. Raises `NotSerialisable` or `PayloadTooLarge`, and
-    `InvalidArguments` when a rule cannot be applied to the call.
+    """Encode the call into a task. Raises `NotSerialisable`, `PayloadTooLarge` above `limit` bytes,
+    and `InvalidArguments` when a rule cannot be applied to the call.
     """
-    payload = encode((args, kwargs), what=f"arguments of {name}")
+    payload = encode((args, kwargs), what=f"arguments of {name}", limit=limit)
     digest = hashlib.sha256(payload).hexdigest()[:32] if options.key is not None else None
     task = Task(
         task_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Never, NoReturn, get_type_hints
 
 import msgspec
@@ -25,6 +25,7 @@ class Signature:
         positional = [p for p in parameters if p.kind in _POSITIONAL]
         self._varargs = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._varkw = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._positional = [p.name for p in positional]
         self._most = len(positional)
         self._least = sum(p.default is p.empty for p in positional)
         keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -52,6 +53,20 @@ class Signature:
             self.text.bind(*args, **kwargs)
         except TypeError as exc:
             raise InvalidArguments(f"{self.name}{self.text}: {exc}; nothing was enqueued") from None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters."""
+        return list(self.text.parameters)
+
+    def place(self, name: str, count: int, kwargs: Mapping[str, Any]) -> int | str | None:
+        """Return where a call with `count` positional arguments has the parameter `name`: its
+        position, its keyword, or None when it is left to its default."""
+        if name in kwargs:
+            return name
+        if name in self._positional[:count]:
+            return self._positional.index(name)
+        return None
 
     def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decode a payload into typed arguments. Raises `msgspec.ValidationError` (with the path)

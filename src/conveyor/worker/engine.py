@@ -87,7 +87,7 @@ class Engine:
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
-        self._intake = Intake(broker, self.names, clock)
+        self._intake = Intake(broker, self.names, clock, app.packing)
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from conveyor.context import CurrentTask, activate
+from conveyor.core.envelope import is_wrapped
 from conveyor.core.outcome import Cancelled, Failed, Interrupted, Outcome, TimedOut
 from conveyor.middleware.base import Middleware, run_chain
 from conveyor.worker.outcomes import (
@@ -111,6 +112,7 @@ class Executor:
         app: Conveyor | None = None,
     ) -> None:
         self._app = app
+        self._packing = None if app is None else app.packing
         self._layers = layers
         self._state = state
         self._clock = clock
@@ -185,7 +187,7 @@ class Executor:
     async def _on_loop(self, run: Run) -> None:
         activate(run.context)
         try:
-            args, kwargs = prepare(run.definition, run.lease)
+            args, kwargs = await self._arguments(run)
             if self._layers:
                 call = partial(run.definition.fn, *args, **kwargs)
                 value = await run_chain(self._layers, run.context, call)()
@@ -200,6 +202,11 @@ class Executor:
             self.stuck -= 1
         self._end(run, outcome)
 
+    async def _arguments(self, run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if is_wrapped(run.lease.task.payload):
+            return await asyncio.to_thread(prepare, run.definition, run.lease, self._packing)
+        return prepare(run.definition, run.lease, self._packing)
+
     def _of_exception(self, run: Run, exc: BaseException) -> Outcome:
         if run.stop is not None:
             return self._stopped(run)
@@ -210,7 +217,7 @@ class Executor:
     def _in_thread(self, run: Run) -> Outcome:
         activate(run.context)
         try:
-            args, kwargs = prepare(run.definition, run.lease)
+            args, kwargs = prepare(run.definition, run.lease, self._packing)
             if self._layers:
                 value = self._layered_in_thread(run, args, kwargs)
             else:

@@ -16,17 +16,25 @@ if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
     from conveyor.core.task import Lease, Task
+    from conveyor.packing import Packing
     from conveyor.tasks import TaskDefinition
 
 log = logging.getLogger("conveyor.worker")
+ELSEWHERE = 30.0
+"""Seconds that a task waits which only another worker can run."""
 
 
 class Intake:
     """Decides of each lease whether it may start. `names` are the definitions known here."""
 
     def __init__(
-        self, broker: Broker, names: Mapping[str, TaskDefinition[..., Any, Any]], clock: Clock
+        self,
+        broker: Broker,
+        names: Mapping[str, TaskDefinition[..., Any, Any]],
+        clock: Clock,
+        packing: Packing,
     ) -> None:
+        self._packing = packing
         self._broker = broker
         self._names = names
         self._clock = clock
@@ -52,6 +60,10 @@ class Intake:
         if lease.task.name not in self._names:
             log.warning("no definition is named %r here: task parked", lease.task.name)
             return Unroutable()
+        why = self._packing.objection(lease.task, self._names[lease.task.name])
+        if why is not None:
+            log.warning("task %s is left to another worker: %s", lease.task.id, why)
+            return Struck(ELSEWHERE, why)
         return self._struck(lease.task) if self._strikes else None
 
     def _struck(self, task: Task) -> Struck | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from conveyor.core.codec import encode
+from conveyor.core.envelope import is_wrapped
 from conveyor.core.errors import InvalidArguments, NotSerialisable, PayloadTooLarge
 from conveyor.core.outcome import Failed, Outcome, Rejected, Snoozed, Succeeded
 from conveyor.core.signals import Reject, Snooze
@@ -17,6 +18,7 @@ from conveyor.core.task import ErrorInfo
 if TYPE_CHECKING:
     from conveyor.core.clock import Clock
     from conveyor.core.task import Lease
+    from conveyor.packing import Packing
     from conveyor.tasks import TaskDefinition
 
 MAX_TRACEBACK = 16_000
@@ -28,11 +30,16 @@ class BadArguments(Exception):
 
 
 def prepare(
-    definition: TaskDefinition[..., Any, Any], lease: Lease
+    definition: TaskDefinition[..., Any, Any], lease: Lease, packing: Packing | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Decode the task's arguments. Raises `BadArguments`, saying which one does not fit."""
+    """Decode the task's arguments. Raises `BadArguments`, saying which one does not fit, or
+    whatever a blob store or an upcaster raises. Blocks while a blob is read.
+    """
+    payload = lease.task.payload
+    if packing is not None and (definition.version > 1 or is_wrapped(payload)):
+        payload = packing.unpack(lease.task, definition)
     try:
-        return definition.signature.decode(lease.task.payload)
+        return definition.signature.decode(payload)
     except (msgspec.DecodeError, InvalidArguments, ValueError, TypeError) as exc:
         text = str(exc).removesuffix("; nothing was enqueued")
         raise BadArguments(

@@ -160,7 +160,7 @@ class Desk:
             return Failed(ErrorInfo("conveyor.errors.UnknownTask", f"no {task.name!r} here"))
         activate(task)
         try:
-            args, kwargs = prepare(definition, task.lease)
+            args, kwargs = prepare(definition, task.lease, self._app.packing)
             value = self._call(task, definition, args, kwargs)
             return outcome_of_value(definition, value)
         except Terminated:

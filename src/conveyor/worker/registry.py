@@ -19,6 +19,9 @@ def known_names(
     the module's last part: that is how a producer run as a script names it.
     """
     names = dict(definitions)
+    for definition in definitions.values():
+        for alias in definition.aliases:
+            names.setdefault(alias, definition)
     prefix = f"{module}."
     last = module.rpartition(".")[2]
     for name, definition in definitions.items():

@@ -1,0 +1,105 @@
+"""Payloads with something around the call: a version, sealed fields, a reference to a blob.
+
+A plain payload is `[args, kwargs]`; a wrapped one is `[args, kwargs, Wrapping]`, told apart by its
+first byte. Tasks that need none of this carry none of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_WRAPPED = 0x93
+"""The header of a MessagePack array of three."""
+
+
+class Sealed(msgspec.Struct, frozen=True, array_like=True):
+    """An encrypted argument; in the call itself stands nil."""
+
+    where: int | str
+    """Its position, or its keyword."""
+    key_id: str
+    nonce: bytes
+    data: bytes
+
+
+class Blob(msgspec.Struct, frozen=True, array_like=True):
+    """A payload that lies elsewhere; the call itself is empty."""
+
+    ref: str
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class Wrapping(msgspec.Struct, frozen=True, array_like=True):
+    """What is around a call."""
+
+    version: int = 1
+    """Of the task definition that enqueued it."""
+    sealed: tuple[Sealed, ...] = ()
+    blob: Blob | None = None
+
+
+class Call(msgspec.Struct, array_like=True):
+    """The arguments of a call, each still encoded."""
+
+    args: list[msgspec.Raw]
+    kwargs: dict[str, msgspec.Raw]
+
+
+class Wrapped(msgspec.Struct, array_like=True):
+    """A wrapped call."""
+
+    args: list[msgspec.Raw]
+    kwargs: dict[str, msgspec.Raw]
+    wrapping: Wrapping
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_call = msgspec.msgpack.Decoder(Call).decode
+_decode_wrapped = msgspec.msgpack.Decoder(Wrapped).decode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+def is_wrapped(payload: bytes) -> bool:
+    """Whether there is anything around the call."""
+    return payload[:1] == bytes([_WRAPPED])
+
+
+def split(payload: bytes) -> Call:
+    """Take a plain payload apart."""
+    return _decode_call(payload)
+
+
+def join(call: Call) -> bytes:
+    """Make a plain payload."""
+    return _encode((call.args, call.kwargs))
+
+
+def wrap(call: Call, wrapping: Wrapping) -> bytes:
+    """Make a wrapped payload."""
+    return _encode((call.args, call.kwargs, wrapping))
+
+
+def unwrap(payload: bytes) -> tuple[Call, Wrapping]:
+    """Take a wrapped payload apart. Raises `msgspec.DecodeError`."""
+    found = _decode_wrapped(payload)
+    return Call(found.args, found.kwargs), found.wrapping
+
+
+def shown(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a wrapped call to be looked at: what is sealed or elsewhere is named, not read."""
+    call, wrapping = unwrap(payload)
+    if wrapping.blob is not None:
+        return (f"<{wrapping.blob.size:,} bytes in the blob store>",), {}
+    args: list[Any] = [_decode(raw) for raw in call.args]
+    kwargs: dict[str, Any] = {name: _decode(raw) for name, raw in call.kwargs.items()}
+    for field in wrapping.sealed:
+        note = f"<sealed with key {field.key_id}>"
+        if isinstance(field.where, int):
+            args[field.where] = note
+        else:
+            kwargs[field.where] = note
+    return tuple(args), kwargs

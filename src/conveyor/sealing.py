@@ -1,0 +1,113 @@
+"""Encryption of chosen arguments: AES-256-GCM with named keys (NIST SP 800-38D).
+
+    app = Conveyor(keys=Keyring({"2026-11": key}))
+
+    @app.task(encrypt=("card",))
+    async def charge(customer: int, card: str) -> None: ...
+
+A sealed argument is bound to its task: to its id, its name and its place in the call. To rotate, add
+a key and make it the current one; old keys stay until nothing sealed with them is left.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from conveyor.core.envelope import Call, Sealed
+from conveyor.core.errors import InvalidOption
+from conveyor.core.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from conveyor.core.signature import Signature
+
+__all__ = ["Keyring"]
+
+_KEY_BYTES, _NONCE_BYTES = 32, 12
+
+
+class Keyring:
+    """Keys by id, and the one to seal with: the last one given, or `current`.
+
+    A key is 32 bytes, or their base64: `openssl rand -base64 32`. Needs the extra
+    `conveyor[crypto]`. Raises `InvalidOption`, never showing a key.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes | str], current: str | None = None) -> None:
+        if not keys:
+            raise InvalidOption("Keyring: at least one key")
+        self._ciphers = {key_id: _cipher(key_id, key) for key_id, key in keys.items()}
+        self.current = current if current is not None else list(keys)[-1]
+        if self.current not in self._ciphers:
+            raise InvalidOption(f"Keyring(current={self.current!r}): no such key")
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the keys that can open."""
+        return frozenset(self._ciphers)
+
+    def seal(
+        self, call: Call, task: Task, fields: Iterable[str], signature: Signature
+    ) -> list[Sealed]:
+        """Encrypt these arguments of a call, putting nil in their place."""
+        sealed: list[Sealed] = []
+        nil = type(call.args[0] if call.args else next(iter(call.kwargs.values())))(b"\xc0")
+        for name in fields:
+            where = signature.place(name, len(call.args), call.kwargs)
+            if where is None:
+                continue
+            nonce = os.urandom(_NONCE_BYTES)
+            plain = bytes(call.args[where] if isinstance(where, int) else call.kwargs[where])
+            cipher = self._ciphers[self.current]
+            data = cipher.encrypt(nonce, plain, _bound_to(task, where))
+            sealed.append(Sealed(where, self.current, nonce, data))
+            if isinstance(where, int):
+                call.args[where] = nil
+            else:
+                call.kwargs[where] = nil
+        return sealed
+
+    def open(self, task: Task, field: Sealed) -> bytes:
+        """Decrypt one argument. Raises `ValueError` when it was not sealed for this task, or was
+        changed since.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            cipher = self._ciphers[field.key_id]
+            return cipher.decrypt(field.nonce, field.data, _bound_to(task, field.where))
+        except InvalidTag:
+            raise ValueError(
+                f"the sealed argument {field.where!r} is damaged, or was sealed for another task"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"<keyring of {len(self._ciphers)} key(s), current {self.current!r}>"
+
+
+def _bound_to(task: Task, where: int | str) -> bytes:
+    return f"{task.id}\0{task.name}\0{where!r}".encode()
+
+
+def _cipher(key_id: str, key: bytes | str) -> AESGCM:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ModuleNotFoundError:
+        raise InvalidOption(
+            "a Keyring needs the package 'cryptography': pip install 'conveyor[crypto]'"
+        ) from None
+    if isinstance(key, str):
+        try:
+            key = base64.b64decode(key, validate=True)
+        except binascii.Error:
+            raise InvalidOption(f"key {key_id!r} is not base64") from None
+    if len(key) != _KEY_BYTES:
+        raise InvalidOption(f"key {key_id!r} has {len(key)} bytes: AES-256 takes {_KEY_BYTES}")
+    return AESGCM(key)
