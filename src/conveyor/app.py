@@ -9,29 +9,25 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
+from typing_extensions import Unpack
 
 from conveyor.brokers.url import connect
 from conveyor.client import Client, TaskHandle, conflict_of, created_or_raise
+from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
 from conveyor.core.errors import ConveyorError, InvalidOption, UnknownTask
-from conveyor.core.evolution import Evolution, Upcaster
-from conveyor.core.keying import KeyFunction
-from conveyor.core.limits import Concurrency, Rate
-from conveyor.core.options import Options, priority_level, queue_name, seconds
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
-from conveyor.core.rules import rules_of
-from conveyor.core.uniqueness import Debounce, Unique
+from conveyor.defining import Defaults, TaskOptions, definer, policy_of
 from conveyor.middleware.base import Middleware, push_chain
-from conveyor.naming import module_name
 from conveyor.offload import MAX_BLOB
 from conveyor.packing import Packing
 from conveyor.portal import Portal
 from conveyor.system import SystemClock, new_id
-from conveyor.tasks import BoundTask, Executor, P, TaskDecorator, TaskDefinition
+from conveyor.tasks import BoundTask, P, TaskDecorator, TaskDefinition
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker, Inspector
@@ -71,9 +67,11 @@ class Conveyor:
         clock: Clock | None = None,
     ) -> None:
         self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
-        self.middleware = tuple(middleware)
+        self.middleware = _layers(middleware)
+        if lifespan is not None and not callable(lifespan):
+            raise InvalidOption(f"lifespan={lifespan!r}: an async context manager function")
         self.lifespan = lifespan
-        self.retry = retry or Retry()
+        self.retry = policy_of(retry, Retry())
         self.result_ttl = seconds(result_ttl, "result_ttl")
         self.packing = Packing(keys, offload)
         self.clock: Clock = clock or SystemClock()
@@ -97,54 +95,8 @@ class Conveyor:
     @overload
     def task(self, fn: Callable[P, T], /) -> TaskDefinition[P, T, T]: ...
     @overload
-    def task(
-        self,
-        fn: None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        priority: int | str = "normal",
-        retry: Retry | None = None,
-        timeout: float | timedelta | None = None,
-        result_ttl: float | timedelta | None = None,
-        executor: Executor = "auto",
-        on_uncertain: Literal["stop", "continue"] = "stop",
-        rate_limit: Rate | Sequence[Rate] | None = None,
-        concurrency: Concurrency | Sequence[Concurrency] | None = None,
-        fair_by: KeyFunction | None = None,
-        partition_by: KeyFunction | None = None,
-        unique: Unique | str | float | timedelta | None = None,
-        debounce: Debounce | None = None,
-        version: int = 1,
-        migrate: Mapping[int, Upcaster] | None = None,
-        aliases: Sequence[str] = (),
-        encrypt: Sequence[str] = (),
-    ) -> TaskDecorator: ...
-    def task(
-        self,
-        fn: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        priority: int | str = "normal",
-        retry: Retry | None = None,
-        timeout: float | timedelta | None = None,
-        result_ttl: float | timedelta | None = None,
-        executor: Executor = "auto",
-        on_uncertain: Literal["stop", "continue"] = "stop",
-        rate_limit: Rate | Sequence[Rate] | None = None,
-        concurrency: Concurrency | Sequence[Concurrency] | None = None,
-        fair_by: KeyFunction | None = None,
-        partition_by: KeyFunction | None = None,
-        unique: Unique | str | float | timedelta | None = None,
-        debounce: Debounce | None = None,
-        version: int = 1,
-        migrate: Mapping[int, Upcaster] | None = None,
-        aliases: Sequence[str] = (),
-        encrypt: Sequence[str] = (),
-    ) -> Any:
+    def task(self, fn: None = None, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
         """Turn a function into a task definition.
 
         `name` defaults to `module.qualname`; `queue` is the lane its tasks wait in; `priority` is
@@ -163,65 +115,15 @@ class Conveyor:
         parameters to be sealed with the app's keys. Raises `InvalidOption` for a value that makes
         no sense or a name that is taken.
         """
-        if executor not in {"auto", "process"}:
-            raise InvalidOption(f"executor={executor!r}: 'auto' or 'process'")
-        if on_uncertain not in {"stop", "continue"}:
-            raise InvalidOption(f"on_uncertain={on_uncertain!r}: 'stop' or 'continue'")
-        evolution = Evolution(
-            version=version,
-            migrate=migrate or {},
-            aliases=tuple(aliases),
-            encrypt=tuple(encrypt),
+        defaults = Defaults(
+            dispatcher=self, retry=self.retry, result_ttl=self.result_ttl, packing=self.packing
         )
-        self._check_secrets(evolution, unique)
-        policy = retry or self.retry
-        rules = rules_of(
-            rate_limit=rate_limit,
-            concurrency=concurrency,
-            fair_by=fair_by,
-            partition_by=partition_by,
-            unique=unique,
-            debounce=debounce,
-        )
-        options = Options(
-            queue=queue_name(queue),
-            priority=priority_level(priority),
-            max_attempts=policy.max_attempts,
-            retry_base=policy.base,
-            retry_cap=policy.cap,
-            timeout=None if timeout is None else seconds(timeout, "timeout", least=0.001),
-            result_ttl=(
-                self.result_ttl if result_ttl is None else seconds(result_ttl, "result_ttl")
-            ),
-        )
+        make = definer(options, defaults)
 
         def define(function: Callable[..., Any]) -> TaskDefinition[..., Any, Any]:
-            own = name or f"{module_name(function.__module__)}.{function.__qualname__}"
-            return self._register(
-                TaskDefinition(
-                    function,
-                    name=own,
-                    dispatcher=self,
-                    options=options,
-                    retry=policy,
-                    executor=executor,
-                    on_uncertain=on_uncertain,
-                    rules=None if rules is None else rules.named(own),
-                    evolution=evolution,
-                )
-            )
+            return self._register(make(function))
 
         return define if fn is None else define(fn)
-
-    def _check_secrets(self, evolution: Evolution, unique: object) -> None:
-        if not evolution.encrypt:
-            return
-        if self.packing.keys is None:
-            raise InvalidOption("encrypt= needs keys: Conveyor(keys=Keyring({'id': key}))")
-        if unique is not None and not (isinstance(unique, Unique) and unique.key is not None):
-            raise InvalidOption(
-                "unique= beside encrypt= needs a key function of what is not secret"
-            )
 
     def _register(self, definition: TaskDefinition[..., Any, Any]) -> TaskDefinition[..., Any, Any]:
         taken = self.definitions.get(definition.name)
@@ -262,7 +164,7 @@ class Conveyor:
         client = await self.client()
         handles: list[TaskHandle[T]] = []
         conflict: ConveyorError | None = None
-        bound = list(calls)
+        bound = [_bound(call) for call in calls]
         for start in range(0, len(bound), 1_000):
             part = bound[start : start + 1_000]
             tasks = await self._new_tasks(part)
@@ -285,9 +187,12 @@ class Conveyor:
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Return a handle of a task by its id, for use on the current event loop."""
-        client = self._clients.get(asyncio.get_running_loop())
+        loop = _running_loop()
+        client = None if loop is None else self._clients.get(loop)
         if client is None:
             raise InvalidOption("app.handle() needs an open app: use it inside `async with app:`")
+        if not isinstance(task_id, str):
+            raise InvalidOption(f"task_id={task_id!r}: the id of a task is a text")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
 
     async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
@@ -397,6 +302,27 @@ class Conveyor:
             return
         async with self.lifespan(self) as state:
             yield state or {}
+
+
+def _layers(values: object) -> tuple[Middleware, ...]:
+    layers = tuple(values) if isinstance(values, Iterable) else (values,)
+    for layer in layers:
+        if not isinstance(layer, Middleware):
+            raise InvalidOption(f"middleware has {layer!r}: a sequence of Middleware objects")
+    return layers
+
+
+def _bound(call: BoundTask[T]) -> BoundTask[T]:
+    if not isinstance(call, BoundTask):
+        raise InvalidOption(f"enqueue_many got {call!r}: give it calls made by task.bind(…)")
+    return call
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _plain(data: bytes) -> Any:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
+from math import isnan
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from conveyor.brokers.explain import explain
+from conveyor.core.amounts import is_number
 from conveyor.core.codec import decode
 from conveyor.core.errors import (
     ConveyorError,
     IdempotencyConflict,
+    InvalidOption,
     NotUnique,
     ResultExpired,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
 )
+from conveyor.core.options import stored_text
 from conveyor.core.task import Final, NewTask, State, Task, TaskInfo
 from conveyor.core.why import Reason
 from conveyor.system import SystemClock
@@ -78,7 +82,8 @@ class TaskHandle(Generic[T]):
     async def cancel(self, reason: str = "") -> State:
         """Ask the task to stop and return its state after the call: `cancelled` when it was still
         waiting, `running` when its worker has been told, a final state when it was too late.
-        Raises `TaskNotFound`."""
+        Raises `TaskNotFound`, or `InvalidOption` for a reason that is no text."""
+        stored_text(reason, "reason")
         states = await self._client.broker.cancel([self.id], reason=reason)
         if self.id not in states:
             raise TaskNotFound(self.id)
@@ -201,6 +206,8 @@ class ResultWatch:
 
     async def wait(self, task_id: str, timeout: float | None) -> Final:
         """Wait for one task."""
+        if timeout is not None and (not is_number(timeout) or isnan(timeout)):
+            raise InvalidOption(f"timeout={timeout!r}: seconds, or None to wait for ever")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Final] = loop.create_future()
         self._waiters.setdefault(task_id, []).append(future)
@@ -239,7 +246,7 @@ class ResultWatch:
                 except TaskNotFound as exc:
                     self._tell(exc.task_id, exc)
                     continue
-                except ConveyorError as exc:
+                except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
                     self._tell_all(exc)
                     return
                 await asyncio.sleep(self._pause)

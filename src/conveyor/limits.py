@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from conveyor.brokers.gates import GateInfo, Standing
 from conveyor.context import current_task, running_task
+from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
 from conveyor.core.gates import Gate, GateState
 from conveyor.core.limits import Concurrency, Rate
-from conveyor.core.options import instant, seconds
+from conveyor.core.options import instant
 from conveyor.core.task import Pause, Progress
 from conveyor.core.uniqueness import Debounce, Unique
 

@@ -3,9 +3,9 @@
     app = Conveyor(offload=Offload(DirectoryStore("/srv/conveyor-blobs"), above=64_000))
 
 Any object with `put`, `get` and `delete` is a blob store; an S3-compatible one is ten lines around
-its client. Blobs are written before their task and named after their content, so that a crash leaves
-a blob too many, never one too few. They are not deleted by the queue: give the store a lifetime that
-is longer than the retention of dead letters.
+its client. Blobs are written before their task and named after their content, so that a crash
+leaves a blob too many, never one too few. They are not deleted by the queue: give the store a
+lifetime that is longer than the retention of dead letters.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     @app.task(encrypt=("card",))
     async def charge(customer: int, card: str) -> None: ...
 
-A sealed argument is bound to its task: to its id, its name and its place in the call. To rotate, add
-a key and make it the current one; old keys stay until nothing sealed with them is left.
+A sealed argument is bound to its task: to its id, its name and its place in the call. To rotate,
+add a key and make it the current one; old keys stay until nothing sealed with them is left.
 """
 
 from __future__ import annotations

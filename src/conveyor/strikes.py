@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from conveyor.brokers.strikes import lift_strike, list_strikes, put_strike
+from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
-from conveyor.core.options import instant, queue_name, seconds
+from conveyor.core.options import instant, queue_name
 from conveyor.core.strike import Comparison, Strike
 from conveyor.system import new_id
 

@@ -17,6 +17,7 @@ from conveyor.brokers.url import connect
 from conveyor.client import TaskHandle
 from conveyor.core import codec, options, task
 from conveyor.core.errors import InvalidURL
+from conveyor.defining import TaskOptions
 from conveyor.keeper import keeper
 from conveyor.tasks import Enqueuer, TaskDefinition
 from conveyor.worker import engine, notes, outcomes
@@ -53,6 +54,8 @@ def _public(kind: type) -> list[str]:
 
 
 def _parameters(function: object) -> list[str]:
+    if function is TaskOptions:
+        return list(TaskOptions.__annotations__)
     found = inspect.signature(function).parameters  # type: ignore[arg-type]
     return [name for name in found if name not in {"self", "fn"}]
 
@@ -81,7 +84,7 @@ def test_the_members_that_users_call_are_in_the_reference() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [Conveyor.__init__, Conveyor.task, Enqueuer.with_options, Retry],
+    [Conveyor.__init__, TaskOptions, Enqueuer.with_options, Retry],
     ids=lambda f: f.__qualname__,
 )
 def test_every_option_is_in_the_reference(function: object) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
 from conveyor.core.keying import KeyFunction, key_of
-from conveyor.core.options import seconds
 from conveyor.core.task import Unique as UniqueTerm
 
 _UNTIL = {"while_queued": "queued", "until_start": "start", "until_done": "done"}

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from conveyor.brokers.strikes import held_by, list_strikes
+from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.codec import decode_call
 from conveyor.core.outcome import Cancelled, Struck, Unroutable
-from conveyor.core.retry import MAX_DELAY
 from conveyor.core.strike import Strike
 
 if TYPE_CHECKING:
