@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -74,8 +75,8 @@ def _work(
     keeper: bool,
 ) -> None:
     from conveyor.core.options import queue_name
+    from conveyor.worker.main import become
     from conveyor.worker.settings import WorkerSettings
-    from conveyor.worker.supervisor import run
 
     with explained():
         names = tuple(
@@ -91,7 +92,7 @@ def _work(
             reload=reload,
             keeper=keeper,
         )
-        raise typer.Exit(run(settings))
+        raise typer.Exit(become(settings, sys.argv[1:]))
 
 
 def _migrate(target: str, url: str | None) -> None:
