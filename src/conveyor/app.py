@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
-from conveyor.brokers.url import connect
+from conveyor.brokers.url import opened
 from conveyor.client import Client, TaskHandle, created_or_raise
 from conveyor.core.codec import decoder
 from conveyor.core.errors import IdempotencyConflict, InvalidOption, UnknownTask
@@ -248,13 +248,7 @@ class Conveyor:
             self._opening.pop(loop, None)
 
     async def _open(self) -> Client:
-        broker = connect(self.url, clock=self._given_clock)
-        try:
-            await broker.open()
-        except BaseException:
-            await broker.close()
-            raise
-        return self.attach(broker)
+        return self.attach(await opened(self.url, clock=self._given_clock))
 
     def attach(self, broker: Broker) -> Client:
         """Use an open broker for the running event loop; closing the app closes it."""

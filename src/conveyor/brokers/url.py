@@ -45,3 +45,17 @@ def connect(url: str, *, clock: Clock | None = None) -> Broker:
             f"broker URL {redact(url)!r} needs the package {exc.name!r}: pip install '{extra}'"
         ) from exc
     return broker
+
+
+async def opened(url: str, *, clock: Clock | None = None) -> Broker:
+    """Make the broker a URL names and open it; one that cannot be opened is closed again.
+
+    Raises what `connect` and `Broker.open` raise.
+    """
+    broker = connect(url, clock=clock)
+    try:
+        await broker.open()
+    except BaseException:
+        await broker.close()
+        raise
+    return broker

@@ -138,7 +138,7 @@ class Shift:
         return EXIT_ABORTED if self._aborted else EXIT_OK
 
     async def _connect(self) -> Broker:
-        from conveyor.brokers.url import connect
+        from conveyor.brokers.url import opened
         from conveyor.core.errors import BrokerError, ConveyorError
         from conveyor.core.urls import redact
 
@@ -149,12 +149,7 @@ class Shift:
                 "use a file, e.g. sqlite:///conveyor.db"
             )
         try:
-            broker = connect(url)
-            try:
-                await broker.open()
-            except BaseException:
-                await broker.close()
-                raise
+            broker = await opened(url)
         except ConveyorError as exc:
             code = EXIT_UNAVAILABLE if isinstance(exc, BrokerError) else EXIT_USER_ERROR
             raise StartError(str(exc), code) from exc
