@@ -316,9 +316,27 @@ async def test_room_is_no_obstacle_to_recovery(
     await survivor.close()
 
 
+async def test_room_is_made_in_no_other_log(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks may change the working directory of their process."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = log_of(elsewhere / path.name)
+    other.touch()
+    monkeypatch.chdir(path.parent)
+    broker = SQLiteBroker(f"sqlite:///{path.name}")
+    await broker.open()
+    monkeypatch.chdir(elsewhere)
+    await broker.push([task()])
+    assert other.stat().st_size == 0
+    assert log_of(path).stat().st_size > STRIDE
+    await broker.close()
+
+
 def test_a_log_that_cannot_be_written_to_is_left_alone(path: Path) -> None:
-    with plain(path) as connection:
-        room = Room(connection, Location(str(path.parent / "missing" / "q.db")))
+    with plain(path) as connection:  # in another journal mode there is none
+        room = Room(connection, Location(str(path)))
         connection.execute("CREATE TABLE t (x)")
         connection.execute("INSERT INTO t VALUES (1)")
         room.make()

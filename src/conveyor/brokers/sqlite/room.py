@@ -25,10 +25,12 @@ class Room:
 
     def __init__(self, connection: sqlite3.Connection, where: Location) -> None:
         self._connection = connection
+        self._log: Path | None = None
         # Without an fdatasync at each commit there is nothing to be saved.
-        self._log = (
-            Path(f"{where.path}-wal") if where.path and where.synchronous == "full" else None
-        )
+        if where.path is not None and where.synchronous == "full":
+            # As SQLite found it: the process may go elsewhere, where another file has this name.
+            _, _, file = connection.execute("PRAGMA database_list").fetchone()
+            self._log = Path(f"{file}-wal")
         self._written = connection.total_changes
 
     def make(self) -> None:
