@@ -15,7 +15,7 @@ from conveyor.brokers.url import connect
 from conveyor.client import Client, TaskHandle, created_or_raise
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import decoder
-from conveyor.core.errors import IdempotencyConflict, InvalidOption, UnknownTask
+from conveyor.core.errors import IdempotencyConflict, InvalidOption, InvalidURL, UnknownTask
 from conveyor.core.options import Options, priority_level, queue_name, task_name
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
@@ -64,7 +64,9 @@ class Conveyor:
         result_ttl: float | timedelta = 86_400.0,
         clock: Clock | None = None,
     ) -> None:
-        self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        if url is not None and not isinstance(url, str):
+            raise InvalidURL(f"url={type(url).__name__}: a broker URL is a text")
+        self.url = url if url is not None else os.environ.get("CONVEYOR_URL") or DEFAULT_URL
         self.middleware = _layers(middleware)
         if lifespan is not None and not callable(lifespan):
             raise InvalidOption(f"lifespan={lifespan!r}: an async context manager function")

@@ -59,7 +59,7 @@ def keeper(target: Target, url: Url = None) -> None:
 
     with explained():
         app, _ = load(target)
-        raise typer.Exit(run(url or app.url))
+        raise typer.Exit(run(app.url if url is None else url))
 
 
 def _work(
@@ -78,9 +78,9 @@ def _work(
     from conveyor.worker.supervisor import run
 
     with explained():
-        names = tuple(
-            queue_name(name.strip()) for name in (queues or "").split(",") if name.strip()
-        )
+        names: tuple[str, ...] = ()
+        if queues is not None:
+            names = tuple(queue_name(name.strip()) for name in queues.split(","))
         settings = WorkerSettings(
             target=target,
             url=url,
@@ -101,5 +101,5 @@ def _migrate(target: str, url: str | None) -> None:
 
     with explained():
         app, _ = load(target)
-        for line in migrate_url(url or app.url):
+        for line in migrate_url(app.url if url is None else url):
             typer.echo(line, err=True)
