@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from conveyor.brokers.url import opened
 from conveyor.client import Client, TaskHandle, created_or_raise
+from conveyor.core.amounts import seconds
 from conveyor.core.codec import decoder
-from conveyor.core.errors import IdempotencyConflict, InvalidOption, UnknownTask
-from conveyor.core.options import Options, priority_level, queue_name, seconds
+from conveyor.core.errors import IdempotencyConflict, InvalidOption, InvalidURL, UnknownTask
+from conveyor.core.options import Options, priority_level, queue_name, task_name
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
 from conveyor.portal import Portal
 from conveyor.system import SystemClock, new_id
-from conveyor.tasks import BoundTask, Executor, P, TaskDecorator, TaskDefinition
+from conveyor.tasks import (
+    BoundTask,
+    Executor,
+    P,
+    TaskDecorator,
+    TaskDefinition,
+    must_be_function,
+)
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker, Inspector
@@ -56,10 +64,14 @@ class Conveyor:
         result_ttl: float | timedelta = 86_400.0,
         clock: Clock | None = None,
     ) -> None:
-        self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
-        self.middleware = tuple(middleware)
+        if url is not None and not isinstance(url, str):
+            raise InvalidURL(f"url={type(url).__name__}: a broker URL is a text")
+        self.url = url if url is not None else os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        self.middleware = _layers(middleware)
+        if lifespan is not None and not callable(lifespan):
+            raise InvalidOption(f"lifespan={lifespan!r}: an async context manager function")
         self.lifespan = lifespan
-        self.retry = retry or Retry()
+        self.retry = Retry() if retry is None else _policy(retry)
         self.result_ttl = seconds(result_ttl, "result_ttl")
         self.clock: Clock = clock or SystemClock()
         self._given_clock = clock
@@ -119,11 +131,13 @@ class Conveyor:
         `on_uncertain="continue"` lets it run on through a broker outage (its writes stay fenced).
         Raises `InvalidOption` for a value that makes no sense or a name that is taken.
         """
-        if executor not in {"auto", "process"}:
+        if executor not in ("auto", "process"):
             raise InvalidOption(f"executor={executor!r}: 'auto' or 'process'")
-        if on_uncertain not in {"stop", "continue"}:
+        if on_uncertain not in ("stop", "continue"):
             raise InvalidOption(f"on_uncertain={on_uncertain!r}: 'stop' or 'continue'")
-        policy = retry or self.retry
+        policy = self.retry if retry is None else _policy(retry)
+        if name is not None:
+            task_name(name)
         options = Options(
             queue=queue_name(queue),
             priority=priority_level(priority),
@@ -137,6 +151,7 @@ class Conveyor:
         )
 
         def define(function: Callable[..., Any]) -> TaskDefinition[..., Any, Any]:
+            must_be_function(function)
             return self._register(
                 TaskDefinition(
                     function,
@@ -190,7 +205,7 @@ class Conveyor:
         client = await self.client()
         handles: list[TaskHandle[T]] = []
         conflict: IdempotencyConflict | None = None
-        bound = list(calls)
+        bound = [_bound(call) for call in calls]
         for start in range(0, len(bound), 1_000):
             part = bound[start : start + 1_000]
             tasks = [self._new_task(call) for call in part]
@@ -213,9 +228,12 @@ class Conveyor:
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Return a handle of a task by its id, for use on the current event loop."""
-        client = self._clients.get(asyncio.get_running_loop())
+        loop = _running_loop()
+        client = None if loop is None else self._clients.get(loop)
         if client is None:
             raise InvalidOption("app.handle() needs an open app: use it inside `async with app:`")
+        if not isinstance(task_id, str):
+            raise InvalidOption(f"task_id={task_id!r}: the id of a task is a text")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
 
     def _new_task(self, call: BoundTask[Any]) -> NewTask:
@@ -304,6 +322,33 @@ class Conveyor:
             return
         async with self.lifespan(self) as state:
             yield state or {}
+
+
+def _policy(value: object) -> Retry:
+    if not isinstance(value, Retry):
+        raise InvalidOption(f"retry={value!r}: a Retry, e.g. Retry(max_attempts=3)")
+    return value
+
+
+def _layers(values: object) -> tuple[Middleware, ...]:
+    layers = tuple(values) if isinstance(values, Iterable) else (values,)
+    for layer in layers:
+        if not isinstance(layer, Middleware):
+            raise InvalidOption(f"middleware has {layer!r}: a sequence of Middleware objects")
+    return layers
+
+
+def _bound(call: BoundTask[T]) -> BoundTask[T]:
+    if not isinstance(call, BoundTask):
+        raise InvalidOption(f"enqueue_many got {call!r}: give it calls made by task.bind(…)")
+    return call
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _plain(data: bytes) -> Any:

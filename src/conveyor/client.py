@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
+from math import isnan
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from conveyor.core.amounts import is_number
 from conveyor.core.codec import decode
 from conveyor.core.errors import (
     ConveyorError,
     IdempotencyConflict,
+    InvalidOption,
     ResultExpired,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
 )
+from conveyor.core.options import stored_text
 from conveyor.core.task import Final, NewTask, State, TaskInfo
 
 if TYPE_CHECKING:
@@ -69,7 +73,8 @@ class TaskHandle(Generic[T]):
     async def cancel(self, reason: str = "") -> State:
         """Ask the task to stop and return its state after the call: `cancelled` when it was still
         waiting, `running` when its worker has been told, a final state when it was too late.
-        Raises `TaskNotFound`."""
+        Raises `TaskNotFound`, or `InvalidOption` for a reason that is no text."""
+        stored_text(reason, "reason")
         states = await self._client.broker.cancel([self.id], reason=reason)
         if self.id not in states:
             raise TaskNotFound(self.id)
@@ -185,6 +190,8 @@ class ResultWatch:
 
     async def wait(self, task_id: str, timeout: float | None) -> Final:
         """Wait for one task."""
+        if timeout is not None and (not is_number(timeout) or isnan(timeout)):
+            raise InvalidOption(f"timeout={timeout!r}: seconds, or None to wait for ever")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Final] = loop.create_future()
         self._waiters.setdefault(task_id, []).append(future)
@@ -223,7 +230,7 @@ class ResultWatch:
                 except TaskNotFound as exc:
                     self._tell(exc.task_id, exc)
                     continue
-                except ConveyorError as exc:
+                except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
                     self._tell_all(exc)
                     return
                 await asyncio.sleep(self._pause)

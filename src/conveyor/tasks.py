@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, Ty
 
 import msgspec
 
+from conveyor.core.amounts import count, seconds
 from conveyor.core.codec import decoder
 from conveyor.core.errors import InvalidOption
 from conveyor.core.options import (
     Options,
+    header_texts,
     idempotency_key,
     instant,
     priority_level,
     queue_name,
-    seconds,
 )
-from conveyor.core.retry import Retry
+from conveyor.core.retry import MAX_ATTEMPTS, Retry
 from conveyor.core.signature import Signature
 
 if TYPE_CHECKING:
@@ -144,13 +145,13 @@ class Enqueuer(Generic[P, T]):
         if key is not None:
             changes["key"] = idempotency_key(key)
         if max_attempts is not None:
-            changes["max_attempts"] = Retry(max_attempts=max_attempts).max_attempts
+            changes["max_attempts"] = count(max_attempts, "max_attempts", most=MAX_ATTEMPTS)
         if timeout is not None:
             changes["timeout"] = seconds(timeout, "timeout", least=0.001)
         if result_ttl is not None:
             changes["result_ttl"] = seconds(result_ttl, "result_ttl")
         if headers is not None:
-            changes["headers"] = {**self._options.headers, **headers}
+            changes["headers"] = header_texts({**self._options.headers, **header_texts(headers)})
         return Enqueuer(self._definition, msgspec.structs.replace(self._options, **changes))
 
 
@@ -200,6 +201,15 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+def must_be_function(fn: Any) -> None:
+    """Raise `InvalidOption` for what cannot become a task: an enqueued call has one end, so a
+    generator's many values have nowhere to go."""
+    if not callable(fn) or isinstance(fn, type):
+        raise InvalidOption(f"{fn!r} is not a function: a task is made from one by @app.task")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise InvalidOption(f"{fn.__qualname__} is a generator: a task returns one value")
 
 
 def _code_version(fn: Callable[..., Any]) -> str:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.errors import InvalidOption
-from conveyor.core.retry import MAX_DELAY, Backoff, Fail, Retry, Verdict, retry_after
+from conveyor.core.retry import Backoff, Fail, Retry, Verdict, retry_after
 
 NOW = 1_800_000_000.0
 dice = st.floats(0, 1, exclude_max=True)
@@ -80,6 +81,30 @@ class TestPolicy:
         with pytest.raises(InvalidOption, match="max_age="):
             Retry(max_age=age)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"max_attempts": 2.5},
+            {"max_attempts": True},
+            {"max_attempts": "3"},
+            {"base": "2"},
+            {"cap": True},
+            {"max_age": float("nan")},
+            {"max_age": "5"},
+            {"on": [ValueError]},
+            {"on": {"ValueError": Fail()}},
+            {"on": {int: 3}},
+            {"on": {ValueError: "x"}},
+            {"on": {ValueError: None}},
+            {"on": {ValueError: Fail}},
+            {"on": {ValueError: -1}},
+            {"on": {ValueError: float("nan")}},
+        ],
+    )
+    def test_what_would_fail_only_with_a_task_is_refused(self, options: dict[str, Any]) -> None:
+        with pytest.raises(InvalidOption):
+            Retry(**options)
+
     def test_its_backoff_is_checked(self) -> None:
         with pytest.raises(InvalidOption, match="base=-1"):
             Retry(base=-1)
@@ -115,10 +140,10 @@ class TestMapping:
 
     @pytest.mark.parametrize(("given_seconds", "waited"), [(0, 0), (7, 7), (1.5, 1.5), (-3, 0)])
     def test_fixed_seconds(self, given_seconds: float, waited: float) -> None:
-        assert judge(Retry(on={ValueError: given_seconds}), ValueError()).delay == waited
+        assert judge(Retry(on={ValueError: lambda *_: given_seconds}), ValueError()).delay == waited
 
     def test_fixed_seconds_are_bounded(self) -> None:
-        assert judge(Retry(on={ValueError: 1e300}), ValueError()).delay == MAX_DELAY
+        assert judge(Retry(on={ValueError: lambda *_: 1e300}), ValueError()).delay == MAX_DELAY
 
     def test_a_callable_decides_by_exception_and_attempts(self) -> None:
         def by_code(exc: BaseException, attempts_spent: int) -> float | Fail | None:

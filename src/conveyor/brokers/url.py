@@ -29,6 +29,8 @@ def connect(url: str, *, clock: Clock | None = None) -> Broker:
 
     With a `clock`, times come from it and not from the server (for tests). Raises `InvalidURL`.
     """
+    if not url.isprintable():
+        raise InvalidURL(f"broker URL {redact(url)!r} holds a character that no URL may")
     scheme = urlsplit(url).scheme.partition("+")[0].lower()
     if scheme not in _STORES:
         raise InvalidURL(

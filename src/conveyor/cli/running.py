@@ -60,7 +60,7 @@ def keeper(target: Target, url: Url = None) -> None:
 
     with explained():
         app, _ = load(target)
-        raise typer.Exit(run(url or app.url))
+        raise typer.Exit(run(app.url if url is None else url))
 
 
 def _work(
@@ -79,9 +79,9 @@ def _work(
     from conveyor.worker.settings import WorkerSettings
 
     with explained():
-        names = tuple(
-            queue_name(name.strip()) for name in (queues or "").split(",") if name.strip()
-        )
+        names: tuple[str, ...] = ()
+        if queues is not None:
+            names = tuple(queue_name(name.strip()) for name in queues.split(","))
         settings = WorkerSettings(
             target=target,
             url=url,
@@ -102,5 +102,5 @@ def _migrate(target: str, url: str | None) -> None:
 
     with explained():
         app, _ = load(target)
-        for line in migrate_url(url or app.url):
+        for line in migrate_url(app.url if url is None else url):
             typer.echo(line, err=True)

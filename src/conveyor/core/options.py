@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 
 from conveyor.core.errors import InvalidOption
-from conveyor.core.retry import MAX_DELAY
 from conveyor.core.task import HIGHEST_PRIORITY, LOWEST_PRIORITY, PRIORITIES
 
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}\Z")
 MAX_KEY = 256
+MAX_NAME = 256
+MAX_HEADERS = 8 * 1024
+"""Characters of all headers of a task together."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +34,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
 
 
-def queue_name(value: str) -> str:
+def task_name(value: object) -> str:
+    """Return a usable name of a task definition. Raises `InvalidOption`."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MAX_NAME
+        or not value.isprintable()
+        or value != value.strip()
+    ):
+        shown = repr(value)
+        raise InvalidOption(
+            f"name={shown if len(shown) <= 80 else shown[:79] + '…'}: 1 to {MAX_NAME} printable "
+            "characters, without spaces around them"
+        )
+    return value
+
+
+def queue_name(value: object) -> str:
     """Return a valid queue name. Raises `InvalidOption`."""
-    if not _QUEUE.match(value):
+    if not isinstance(value, str) or not _QUEUE.match(value):
         raise InvalidOption(
             f"queue={value!r}: up to 100 letters, digits, '_', '-', '.' or ':', "
             "beginning with a letter, digit or '_'"
@@ -41,10 +60,14 @@ def queue_name(value: str) -> str:
     return value
 
 
-def priority_level(value: int | str) -> int:
+def priority_level(value: object) -> int:
     """Return 0–9 for a number or one of low, normal, high, critical. Raises `InvalidOption`."""
     level = PRIORITIES.get(value) if isinstance(value, str) else value
-    if level is None or isinstance(level, bool) or not LOWEST_PRIORITY <= level <= HIGHEST_PRIORITY:
+    if (
+        isinstance(level, bool)
+        or not isinstance(level, int)
+        or not LOWEST_PRIORITY <= level <= HIGHEST_PRIORITY
+    ):
         raise InvalidOption(
             f"priority={value!r}: a whole number from 0 to 9 (9 runs first) or one of "
             f"{', '.join(PRIORITIES)}"
@@ -52,26 +75,48 @@ def priority_level(value: int | str) -> int:
     return level
 
 
-def seconds(value: float | timedelta, name: str, *, least: float = 0.0) -> float:
-    """Return a duration in seconds within `least` and one year. Raises `InvalidOption`."""
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise InvalidOption(f"{name}={value!r}: seconds or a timedelta")
-    if not least <= number <= MAX_DELAY:
-        above = "at least 0" if least == 0 else "above 0"
-        raise InvalidOption(f"{name}={value!r}: {above} and at most one year")
-    return float(number)
-
-
-def instant(value: datetime) -> float:
-    """Return epoch seconds of an aware datetime. Raises `InvalidOption` for a naive one."""
-    if value.tzinfo is None or value.utcoffset() is None:
+def instant(value: object) -> float:
+    """Return epoch seconds of an aware datetime. Raises `InvalidOption` for anything else."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidOption(f"at={value!r}: a datetime with a time zone, e.g. datetime.now(UTC)")
     return value.timestamp()
 
 
-def idempotency_key(value: str) -> str:
+def idempotency_key(value: object) -> str:
     """Return a usable key. Raises `InvalidOption`."""
+    if not isinstance(value, str):
+        raise InvalidOption(f"key={value!r}: a text of 1 to {MAX_KEY} characters")
     if not value or len(value) > MAX_KEY:
         raise InvalidOption(f"key of {len(value)} characters: from 1 to {MAX_KEY}")
+    return stored_text(value, "key")
+
+
+def stored_text(value: object, name: str) -> str:
+    """Return a text that every store can keep. Raises `InvalidOption`."""
+    if not isinstance(value, str):
+        raise InvalidOption(f"{name}={value!r}: a text")
+    if "\0" in value or not _encodes(value):
+        raise InvalidOption(f"{name}={value[:80]!r}: a NUL or half a character is no text")
     return value
+
+
+def header_texts(value: object) -> dict[str, str]:
+    """Return headers that may travel with a task. Raises `InvalidOption`."""
+    if not isinstance(value, Mapping):
+        raise InvalidOption(f"headers={value!r}: a dict of small texts")
+    texts = {
+        stored_text(k, "headers: a name"): stored_text(v, f"headers: {k!r}")
+        for k, v in value.items()
+    }
+    size = sum(len(name) + len(text) for name, text in texts.items())
+    if size > MAX_HEADERS:
+        raise InvalidOption(f"headers of {size:,} characters: at most {MAX_HEADERS:,}")
+    return texts
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core.amounts import MAX_DELAY, count, is_number, seconds
 from conveyor.core.errors import InvalidOption
 
-MAX_DELAY = 365 * 86_400.0
+MAX_ATTEMPTS = 1_000_000
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -27,10 +28,12 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse waits that cannot be waited."""
-        if not 0 <= self.base <= MAX_DELAY or not 0 <= self.cap <= MAX_DELAY:
-            raise InvalidOption(
-                f"backoff base={self.base!r} cap={self.cap!r}: both are seconds from 0 to one year"
-            )
+        for value in (self.base, self.cap):
+            if not is_number(value) or not 0 <= value <= MAX_DELAY:
+                raise InvalidOption(
+                    f"backoff base={self.base!r} cap={self.cap!r}: both are seconds from 0 to one "
+                    "year"
+                )
 
     def delay(self, attempts_spent: int, dice: float) -> float:
         """Seconds before the attempt after `attempts_spent` failures; `dice` is in [0, 1)."""
@@ -77,13 +80,14 @@ class Retry(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse a policy that could never run or never end."""
-        if not 1 <= self.max_attempts <= 1_000_000:
-            raise InvalidOption(
-                f"max_attempts={self.max_attempts!r}: a whole number from 1 to 1000000"
-            )
+        count(self.max_attempts, "max_attempts", most=MAX_ATTEMPTS)
         Backoff(self.base, self.cap)
-        if self.max_age is not None and self.max_age <= 0:
+        if self.max_age is not None and not (is_number(self.max_age) and self.max_age > 0):
             raise InvalidOption(f"max_age={self.max_age!r}: seconds above 0, or None")
+        if not isinstance(self.on, Mapping):
+            raise InvalidOption(f"on={self.on!r}: a dict of exception classes, see `Retry`")
+        for kind, entry in self.on.items():
+            _check_entry(kind, entry)
 
     def judge(
         self, exc: BaseException, *, attempts_spent: int, age: float, now: float, dice: float
@@ -109,6 +113,20 @@ class Retry(msgspec.Struct, frozen=True):
                 entry = self.on[cls]
                 return entry(exc, attempts_spent) if callable(entry) else entry
         return None
+
+
+def _check_entry(kind: object, entry: object) -> None:
+    """Raise `InvalidOption` for an entry of `on` that would fail only when a task does."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        raise InvalidOption(f"on={{{kind!r}: …}}: the keys are exception classes")
+    if isinstance(entry, (Backoff, Fail)) or (callable(entry) and not isinstance(entry, type)):
+        return
+    if not is_number(entry):
+        raise InvalidOption(
+            f"on={{{kind.__name__}: {entry!r}}}: Backoff(…), Fail(), seconds, or a function of the "
+            "exception and the attempts spent"
+        )
+    seconds(entry, f"on={{{kind.__name__}: …}}, a wait")
 
 
 def retry_after(exc: BaseException, now: float) -> float | None:

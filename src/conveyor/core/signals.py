@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from conveyor.core.options import seconds
+from conveyor.core.amounts import seconds
 
 
 class Snooze(Exception):
@@ -19,5 +19,5 @@ class Reject(Exception):
     """Raise it in a task that can never succeed: it becomes a dead letter at once."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+        self.reason = str(reason)
+        super().__init__(self.reason)

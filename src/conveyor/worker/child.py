@@ -91,10 +91,8 @@ def _work(configure: Configure, line: Line) -> int:
         app, module = load(settings.target)
     except ConveyorError as exc:
         raise StartError(str(exc)) from exc
-    except SystemExit as exc:
-        raise StartError(f"importing {settings.target!r} ended with sys.exit({exc.code})") from exc
     log_to_stderr(settings.log_level)
-    app.url = settings.url or app.url
+    app.url = app.url if settings.url is None else settings.url
     board = Board.attach(configure.board)
     shift = Shift(app, module, configure, line, board)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
