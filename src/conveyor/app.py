@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 import msgspec
 from typing_extensions import Unpack
 
-from conveyor.brokers.url import connect
+from conveyor.brokers.url import opened
 from conveyor.client import Client, TaskHandle, conflict_of, created_or_raise
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
-from conveyor.core.errors import ConveyorError, InvalidOption, UnknownTask
+from conveyor.core.errors import ConveyorError, InvalidOption, InvalidURL, UnknownTask
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.defining import Defaults, TaskOptions, definer, policy_of
@@ -66,7 +66,9 @@ class Conveyor:
         offload: Offload | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        if url is not None and not isinstance(url, str):
+            raise InvalidURL(f"url={type(url).__name__}: a broker URL is a text")
+        self.url = url if url is not None else os.environ.get("CONVEYOR_URL") or DEFAULT_URL
         self.middleware = _layers(middleware)
         if lifespan is not None and not callable(lifespan):
             raise InvalidOption(f"lifespan={lifespan!r}: an async context manager function")
@@ -240,13 +242,7 @@ class Conveyor:
             self._opening.pop(loop, None)
 
     async def _open(self) -> Client:
-        broker = connect(self.url, clock=self._given_clock)
-        try:
-            await broker.open()
-        except BaseException:
-            await broker.close()
-            raise
-        return self.attach(broker)
+        return self.attach(await opened(self.url, clock=self._given_clock))
 
     def attach(self, broker: Broker) -> Client:
         """Use an open broker for the running event loop; closing the app closes it."""

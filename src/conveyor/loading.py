@@ -37,8 +37,11 @@ def _import(name: str) -> ModuleType:
                 "Python, from the current directory"
             ) from None
         raise InvalidOption(f"importing {name!r} failed: {exc}") from exc
+    except SystemExit as exc:
+        raise InvalidOption(f"importing {name!r} ended with sys.exit({exc.code})") from exc
     except Exception as exc:
-        raise InvalidOption(f"importing {name!r} failed: {type(exc).__name__}: {exc}") from exc
+        said = " ".join(str(exc).split())
+        raise InvalidOption(f"importing {name!r} failed: {type(exc).__name__}: {said}") from exc
 
 
 def _attribute(module: ModuleType, name: str, attribute: str) -> object:

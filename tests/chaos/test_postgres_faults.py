@@ -11,6 +11,7 @@ from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerUnavailable, EnqueueUnknown, SchemaMismatch
 from conveyor.core.task import NewTask, State
 from conveyor.testing.conformance.rig import Capabilities, Rig, ok
+from tests.chaos.rigs import rig_on
 from tests.faults import Act, FaultProxy
 from tests.faults.rules import Command, Phase
 from tests.servers import PostgresServer
@@ -45,26 +46,17 @@ def proxy(postgres_url: str) -> Iterator[FaultProxy]:
 async def rig(postgres_url: str) -> AsyncIterator[Rig]:
     """A rig that goes straight to the server."""
     await migrated(postgres_url)
-    async for rig in opened(postgres_url):
+    async with rig_on(postgres_url) as rig:
         yield rig
 
 
 @pytest.fixture
 async def far(rig: Rig, proxy: FaultProxy) -> AsyncIterator[Rig]:
     """A rig whose every byte goes through the proxy, with the hot verbs warmed up."""
-    async for far in opened(f"{proxy.url}?timeout=1"):
+    async with rig_on(f"{proxy.url}?timeout=1") as far:
         await far.push(far.task(queue="warm"))
         proxy.restart_numbers()
         yield far
-
-
-async def opened(url: str) -> AsyncIterator[Rig]:
-    rig = Rig(lambda _: connect(url), Capabilities())
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.stop()
 
 
 def losing_replies(of: str) -> Callable[[Command, Phase], Act | None]:
@@ -156,7 +148,7 @@ async def test_bells_ring_again_after_an_outage(rig: Rig, far: Rig, proxy: Fault
 async def test_a_killed_server_loses_nothing_that_was_confirmed() -> None:
     with PostgresServer() as server:
         url = await migrated(server.create_database())
-        async for rig in opened(url):
+        async with rig_on(url) as rig:
             running, waiting = await rig.pushed(), await rig.pushed()
             lease = await rig.lease()
             server.kill()

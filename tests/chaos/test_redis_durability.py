@@ -11,7 +11,7 @@ from conveyor.brokers.base import Pushed
 from conveyor.brokers.redis.broker import RedisBroker
 from conveyor.core.errors import BrokerError, DurabilityUnmet, EnqueueUnknown
 from conveyor.core.task import NewTask, State
-from tests.chaos.redis_rig import rig_on, until
+from tests.chaos.rigs import rig_on, until
 from tests.faults import FaultProxy
 from tests.servers import Aof, ValkeyServer
 from tests.servers.base import wait_for

@@ -13,7 +13,7 @@ from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerFull, BrokerUnavailable, EnqueueUnknown
 from conveyor.core.task import NewTask, State, Task
 from conveyor.testing.conformance.rig import Rig, failure, ok
-from tests.chaos.redis_rig import rig_on, until
+from tests.chaos.rigs import rig_on, until
 from tests.faults import Act, FaultProxy
 from tests.servers import ValkeyServer
 

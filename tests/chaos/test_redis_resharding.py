@@ -9,7 +9,7 @@ import redis
 from conveyor.core.errors import BrokerUnavailable
 from conveyor.core.task import State
 from conveyor.testing.conformance.rig import Rig, ids, ok
-from tests.chaos.redis_rig import rig_on, until
+from tests.chaos.rigs import rig_on, until
 from tests.servers import ValkeyCluster, ValkeyServer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.redis]

@@ -9,7 +9,7 @@ from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerUnavailable
 from conveyor.core.task import Lease, NewTask, State
 from conveyor.testing.conformance.rig import Rig, ok
-from tests.chaos.redis_rig import rig_on, until
+from tests.chaos.rigs import rig_on, until
 from tests.servers import SentinelSet
 
 pytestmark = [pytest.mark.chaos, pytest.mark.redis]

@@ -45,6 +45,11 @@ MISUSED = {
     "enqueue tests.cli.broken:app add": "failed: RuntimeError: the settings are missing",
     "enqueue tests.cli.shop:nothing add": "module 'tests.cli.shop' has no 'nothing'",
     "enqueue tests.cli.shop:number add": "is of type int, not a Conveyor app",
+    "enqueue tests.cli.leaving:app add": "importing 'tests.cli.leaving' ended with sys.exit(3)",
+    "keeper tests.cli.leaving:app": "importing 'tests.cli.leaving' ended with sys.exit(3)",
+    f"worker {APP} --queues ,": "queue='': up to 100 letters",
+    f"enqueue {APP} add --args [1] --wait nan": "--wait=nan: at least 0",
+    "doctor --url=": "broker URL '' has an unknown scheme ''",
     "dead requeue": "give the ids of dead letters, or --all",
     f"dead discard --all {NOBODY}": "give the ids of dead letters, or --all",
     "queues pause a/b": "queue='a/b': up to 100 letters",
@@ -87,7 +92,30 @@ def test_a_living_task_is_no_dead_letter(shell: Shell, command: str) -> None:
     task = shell.enqueue("add", "--args", "[1]")
     ran = shell("dead", command, task)
     assert ran.code == NOT_FOUND
-    assert f"1 task(s) unchanged, no such task or not in such a state: {task}" in ran.sentence
+    assert f"1 task(s) unchanged, they do not exist or are not dead letters: {task}" in ran.sentence
+
+
+def test_a_task_that_has_ended_cannot_be_cancelled(shell: Shell) -> None:
+    task = shell.enqueue("add", "--args", "[1]")
+    assert shell("worker", APP, "--burst").code == 0
+    ran = shell("tasks", "cancel", task)
+    assert ran.code == NOT_FOUND
+    assert ran.out == f"{task}  succeeded\n"
+    assert ran.err == f"error: 1 task(s) had ended before they could be stopped: {task}\n"
+
+
+def test_a_queue_that_nobody_knows_may_be_mistyped(shell: Shell) -> None:
+    shell.enqueue("add", "--args", "[1]", "--queue", "media")
+    ran = shell("queues", "pause", "meida")
+    assert (ran.code, ran.out) == (0, "meida is paused\n")
+    assert ran.err == "note: no task has been in a queue 'meida' yet; did you mean media?\n"
+    assert shell("queues", "pause", "media").err == ""
+
+
+def test_bytes_that_are_no_text_are_refused(plain_shell: Shell) -> None:
+    ran = plain_shell("queues", "pause", "default", "--reason", "\udcff")
+    assert ran.code == BAD_INPUT
+    assert ran.sentence == "the command line holds bytes that are not UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +141,7 @@ def test_what_stays_says_at_the_start_that_the_store_is_not_there(
 ) -> None:
     ran = plain_shell(command, APP, "--url", "redis://user:hunter2@127.0.0.1:1/0")
     assert ran.code == UNAVAILABLE
-    assert "127.0.0.1:1 cannot be reached" in ran.err.splitlines()[-1]
+    assert "127.0.0.1:1 cannot be reached" in ran.sentence
     assert "hunter2" not in ran.err
 
 
@@ -121,8 +149,7 @@ def test_what_stays_says_at_the_start_that_the_store_is_not_there(
 def test_a_worker_without_an_app_does_not_start(plain_shell: Shell, target: str) -> None:
     ran = plain_shell("worker", target)
     assert ran.code == BAD_INPUT
-    (line,) = ran.err.splitlines()
-    assert target.partition(":")[0] in line
+    assert target.partition(":")[0] in ran.sentence
 
 
 def test_arguments_above_the_limit_are_refused(shell: Shell) -> None:

@@ -10,29 +10,12 @@ from conveyor.brokers.url import connect
 from conveyor.testing.conformance import Capabilities
 from conveyor.testing.conformance.rig import ConnectBroker
 from tests.servers import PostgresServer, ValkeyServer
-from tests.servers.postgres import run_in_own_loop
+from tests.stores import postgres_template
+
+__all__ = ["postgres_template"]
 
 FreshStore = Callable[[], AbstractContextManager[str]]
 """Makes an empty, migrated store and removes it; yields its URL."""
-
-
-def migrate(url: str) -> None:
-    """Bring the store of this URL to the current schema."""
-
-    async def run() -> None:
-        broker = connect(url)
-        try:
-            await broker.migrate()
-        finally:
-            await broker.close()
-
-    run_in_own_loop(run())
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres: PostgresServer) -> str:
-    """A migrated database: cloning it is ten times faster than migrating anew."""
-    return postgres.template("conveyor_migrated", migrate)
 
 
 @pytest.fixture

@@ -158,9 +158,9 @@ NUMBERS = [
     ("progress", f"{1 / notes.EVERY:g} writes a second"),
     ("log lines of an execution", f"first {logbuffer.HEAD_LINES} and last {logbuffer.TAIL_LINES}"),
     ("traceback", f"{outcomes.MAX_TRACEBACK:,} characters"),
-    ("dead letter", f"{base.DEAD_RETENTION_SECONDS / 86_400:g} days"),
+    ("dead letter, failed or cancelled", f"{base.DEAD_RETENTION_SECONDS / 86_400:g} days"),
     (
-        "record of a finished or cancelled task, with its executions",
+        "record of a succeeded task, with its executions",
         f"{base.RETENTION_SECONDS / 3_600:g} h",
     ),
 ]

@@ -22,7 +22,31 @@ class ServerFailed(Exception):
     """A server did not start; the message ends with the tail of its log."""
 
 
-class Server(ABC):
+class Managed(ABC):
+    """Something to be started and closed, by hand or as a context manager."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it; returns when it serves."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop it and remove what it made."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Server(Managed):
     """A server on 127.0.0.1 that a test can stop, kill, restart and pause.
 
     Data and `log` live in `directory`: a given one is kept, an own temporary one is removed by
@@ -120,18 +144,6 @@ class Server(ABC):
             return f"(no log at {self.log})"
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         return "\n".join([f"Last lines of {self.log}:", *lines])
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def _prepare(self) -> None:

@@ -1,9 +1,8 @@
 """A Redis Cluster of three nodes."""
 
-from types import TracebackType
 from typing import Self
 
-from tests.servers.base import START_SECONDS, ServerFailed, wait_for
+from tests.servers.base import START_SECONDS, Managed, ServerFailed, wait_for
 from tests.servers.valkey import Aof, ValkeyServer
 
 _SLOTS = 16_384
@@ -16,7 +15,7 @@ class ClusterNode(ValkeyServer):
     _needs_bus_port = True
 
 
-class ValkeyCluster:
+class ValkeyCluster(Managed):
     """Three primaries (by default) that share all slots; ready in about 2 s."""
 
     def __init__(self, *, nodes: int = 3, aof: Aof = "none") -> None:
@@ -52,18 +51,6 @@ class ValkeyCluster:
         """Stop all nodes."""
         for node in self.nodes:
             node.close()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _share_slots(self) -> None:
         count = len(self.nodes)

@@ -1,11 +1,10 @@
 """A primary with replicas, watched by Sentinels."""
 
-from types import TracebackType
 from typing import Self
 
 import redis
 
-from tests.servers.base import START_SECONDS, ServerFailed, wait_for
+from tests.servers.base import START_SECONDS, Managed, ServerFailed, wait_for
 from tests.servers.valkey import Aof, ValkeyServer
 
 SERVICE = "conveyor"
@@ -44,7 +43,7 @@ class Sentinel(ValkeyServer):
         )
 
 
-class SentinelSet:
+class SentinelSet(Managed):
     """A primary, replicas and Sentinels; a killed primary is replaced in 1–2 s.
 
     `down_after`: seconds without an answer until the primary counts as down.
@@ -117,18 +116,6 @@ class SentinelSet:
         """Stop all of them, the Sentinels first."""
         for server in [*self.sentinels, *self.replicas, self.primary]:
             server.close()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _writable(self) -> bool:
         host, port = self.primary_address()

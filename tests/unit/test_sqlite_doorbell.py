@@ -5,13 +5,15 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conveyor.brokers.base import Step
+from conveyor.brokers.sqlite import posts
 from conveyor.brokers.sqlite.broker import SQLiteBroker
 from conveyor.brokers.sqlite.posts import Posts
 from conveyor.brokers.sqlite.turns import Turns
@@ -28,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the sockets are. Their names must be short: pytest's own folders are too deep."""
     assert tmp_path.is_dir()
     with tempfile.TemporaryDirectory(prefix="cv") as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setattr(posts, "root", lambda: Path(folder))
         yield Path(folder)
 
 
@@ -79,10 +81,10 @@ async def heard(*bells: asyncio.Event) -> int:
 
 
 def folder_of(path: Path) -> Path:
-    posts = Posts.of(str(path))
-    assert posts is not None
-    posts._sender.close()
-    return posts._folder
+    found = Posts.of(str(path))
+    assert found is not None
+    found._sender.close()
+    return Path(found._folder)
 
 
 async def test_one_push_wakes_one_idle_worker(path: Path) -> None:
@@ -166,6 +168,35 @@ async def test_the_bell_of_a_dead_process_is_taken_down(path: Path) -> None:
         assert not left_over & {left.name for left in dead}
 
 
+def noted(order: list[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, noting its name whenever it is made."""
+
+    def noting(*args: Any) -> Any:
+        order.append(name)
+        return call(*args)
+
+    return noting
+
+
+async def test_the_bell_rings_before_the_push_is_answered(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer wakes the caller's loop, which would take the GIL from the ring."""
+    async with opened(path) as one, opened(path) as producer, idle(one, "w"):
+        writer, order = producer._opened().writer, list[str]()
+        for name in ("_rung", "_answer"):
+            monkeypatch.setattr(writer, name, noted(order, name, getattr(writer, name)))
+        await producer.push([task()])
+        assert order == ["_rung", "_answer"]
+
+
+def test_marks_are_kept_in_memory_where_there_is_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Path("/dev/shm")
+    assert posts.root() == (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir()))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert posts.root() == Path(tempfile.gettempdir())
+
+
 async def test_a_mark_that_was_taken_for_nothing_is_left_again(path: Path) -> None:
     """Whoever took it died before it could ring."""
     async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
@@ -195,7 +226,7 @@ def test_a_folder_too_deep_for_sockets_is_not_used(
 ) -> None:
     deep = place / ("x" * 80)
     deep.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    monkeypatch.setattr(posts, "root", lambda: deep)
     assert Posts.of(str(path)) is None
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from conveyor.brokers.sqlite.broker import SQLiteBroker
 from conveyor.brokers.sqlite.options import Location, locate
+from conveyor.brokers.sqlite.room import FULL, STRIDE, Room
 from conveyor.core.errors import BrokerError, BrokerUnavailable, InvalidURL, SchemaMismatch
 from conveyor.core.task import State
+from conveyor.system import new_id
 from tests.unit.sqlite_kit import on_writer, plain, task
 
 pytestmark = pytest.mark.sqlite
@@ -267,3 +269,75 @@ async def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
     assert (await broker.inspector.counts())[State.QUEUED] % 20 == 0
     assert await broker.inspector.check() == []
     await broker.close()
+
+
+# -- room in the log
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+async def test_the_log_has_its_length_before_it_is_needed(broker: SQLiteBroker, path: Path) -> None:
+    for _ in range(FULL // STRIDE + 2):
+        await broker.push([task()])
+    assert log_of(path).stat().st_size == FULL
+
+
+async def test_only_a_commit_that_writes_makes_room(broker: SQLiteBroker, path: Path) -> None:
+    await broker.push([task()])
+    size = log_of(path).stat().st_size
+    assert STRIDE < size < 2 * STRIDE
+    await broker.cancel([new_id()])
+    assert log_of(path).stat().st_size == size
+
+
+async def test_without_fdatasync_no_room_is_needed(path: Path) -> None:
+    broker = SQLiteBroker(f"sqlite:///{path}?synchronous=normal")
+    await broker.open()
+    await broker.push([task()])
+    assert log_of(path).stat().st_size < STRIDE
+    await broker.close()
+
+
+async def test_room_is_no_obstacle_to_recovery(
+    broker: SQLiteBroker, path: Path, tmp_path: Path
+) -> None:
+    """After a power cut all that is left are the file and its log."""
+    for _ in range(3):
+        await broker.push([task()])
+    left = tmp_path / "left.db"
+    for source, target in ((path, left), (log_of(path), log_of(left))):
+        target.write_bytes(source.read_bytes())
+    survivor = SQLiteBroker(f"sqlite:///{left}")
+    await survivor.open()
+    assert (await survivor.inspector.counts())[State.QUEUED] == 3
+    assert await survivor.inspector.check() == []
+    await survivor.close()
+
+
+async def test_room_is_made_in_no_other_log(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks may change the working directory of their process."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = log_of(elsewhere / path.name)
+    other.touch()
+    monkeypatch.chdir(path.parent)
+    broker = SQLiteBroker(f"sqlite:///{path.name}")
+    await broker.open()
+    monkeypatch.chdir(elsewhere)
+    await broker.push([task()])
+    assert other.stat().st_size == 0
+    assert log_of(path).stat().st_size > STRIDE
+    await broker.close()
+
+
+def test_a_log_that_cannot_be_written_to_is_left_alone(path: Path) -> None:
+    with plain(path) as connection:  # in another journal mode there is none
+        room = Room(connection, Location(str(path)))
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        room.make()
+        room.make()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conveyor import Conveyor
 from conveyor.brokers.url import connect
 from conveyor.core.errors import InvalidOption, InvalidURL
 from conveyor.core.urls import redact
@@ -21,7 +22,9 @@ from conveyor.core.urls import redact
         ("redis://ada:s3cret@host/0?timeout=2", "redis://ada:***@host/0?timeout=2"),
         ("postgresql://ada:s3@cret@host/db", "postgresql://ada:***@host/db"),
         ("postgresql://ada:s3:cret@[::1]:5432/db", "postgresql://ada:***@[::1]:5432/db"),
-        ("postgresql://ada@host/db", "postgresql://ada:***@host/db"),
+        ("postgresql://ada@host/db", "postgresql://ada@host/db"),
+        ("postgresql:///db?password=s3cret&host=h", "postgresql:///db?password=***&host=h"),
+        ("postgresql://h/db?x=1&sslpassword=s3cret", "postgresql://h/db?x=1&sslpassword=***"),
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
@@ -49,6 +52,18 @@ def test_an_unknown_scheme_is_refused_with_those_there_are(url: str) -> None:
     assert "unknown scheme" in message
     assert "sqlite:///file.db, postgresql://… or redis://…" in message
     assert "s3cret" not in message
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a\0b.db", "redis://host/0\n", "sqlite:///\ud800.db"])
+def test_what_no_url_may_hold_is_refused(url: str) -> None:
+    with pytest.raises(InvalidURL, match="holds a character that no URL may"):
+        connect(url)
+
+
+def test_an_empty_url_is_no_url_and_not_the_default() -> None:
+    assert Conveyor("").url == ""
+    with pytest.raises(InvalidURL, match="a broker URL is a text"):
+        Conveyor(5)  # type: ignore[arg-type]
 
 
 def test_a_missing_driver_is_an_instruction(monkeypatch: pytest.MonkeyPatch) -> None:

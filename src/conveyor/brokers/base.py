@@ -46,8 +46,9 @@ from conveyor.core.task import (
 
 LEASE_SECONDS = 15.0
 RETENTION_SECONDS = 86_400.0
-"""Keys and finished records are kept this long after the end (contract D3, D20)."""
+"""Keys and records of successes are kept this long after the end (contract D3, D20)."""
 DEAD_RETENTION_SECONDS = 30 * 86_400.0
+"""What `requeue` can revive, failed or cancelled, is kept this long (contract D28)."""
 
 
 class Pushed(msgspec.Struct, frozen=True):

@@ -29,6 +29,8 @@ def connect(url: str, *, clock: Clock | None = None) -> Broker:
 
     With a `clock`, times come from it and not from the server (for tests). Raises `InvalidURL`.
     """
+    if not url.isprintable():
+        raise InvalidURL(f"broker URL {redact(url)!r} holds a character that no URL may")
     scheme = urlsplit(url).scheme.partition("+")[0].lower()
     if scheme not in _STORES:
         raise InvalidURL(
@@ -44,4 +46,18 @@ def connect(url: str, *, clock: Clock | None = None) -> Broker:
         raise InvalidURL(
             f"broker URL {redact(url)!r} needs the package {exc.name!r}: pip install '{extra}'"
         ) from exc
+    return broker
+
+
+async def opened(url: str, *, clock: Clock | None = None) -> Broker:
+    """Make the broker a URL names and open it; one that cannot be opened is closed again.
+
+    Raises what `connect` and `Broker.open` raise.
+    """
+    broker = connect(url, clock=clock)
+    try:
+        await broker.open()
+    except BaseException:
+        await broker.close()
+        raise
     return broker

@@ -27,7 +27,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 def url_or_default(url: str | None) -> str:
     """Return the URL given, else CONVEYOR_URL, else the embedded default."""
-    return url or os.environ.get("CONVEYOR_URL") or "sqlite:///conveyor.db"
+    if url is not None:
+        return url
+    return os.environ.get("CONVEYOR_URL") or "sqlite:///conveyor.db"
 
 
 def with_broker(url: str | None, use: Callable[[Broker], Awaitable[T]]) -> T:

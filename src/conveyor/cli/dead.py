@@ -63,7 +63,7 @@ def requeue(
 ) -> None:
     """Give dead letters another life, with their keys and history."""
     asked = _chosen(ids, every, queue, name, url)
-    report(asked, with_broker(url, lambda broker: broker.requeue(asked)), "queued")
+    report(asked, with_broker(url, lambda broker: broker.requeue(asked)), "queued", "dead letters")
 
 
 @app.command("discard")
@@ -72,7 +72,9 @@ def discard(
 ) -> None:
     """Delete dead letters for good."""
     asked = _chosen(ids, every, queue, name, url)
-    report(asked, with_broker(url, lambda broker: broker.discard(asked)), "discarded")
+    report(
+        asked, with_broker(url, lambda broker: broker.discard(asked)), "discarded", "dead letters"
+    )
 
 
 def _chosen(

@@ -37,15 +37,18 @@ def enqueue(
     ] = None,
 ) -> None:
     """Enqueue TASK of MODULE:APP and print its id."""
+    from conveyor.core.amounts import seconds
     from conveyor.loading import load
     from conveyor.worker.registry import known_names
 
     with explained():
         app, module = load(target)
-        if url:
+        if url is not None:
             app.url = url
         names = known_names(app.definitions, module)
         definition = names.get(task) or names.get(f"{module}.{task}") or app.definition(task)
+        if wait is not None:
+            seconds(wait, "--wait")
         call = definition.with_options(
             queue=queue,
             priority=_priority(priority),

@@ -71,6 +71,11 @@ def main() -> None:
         # A pipe may know no "●": a question mark is better than a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
+        " ".join(sys.argv).encode()
+    except UnicodeEncodeError:
+        sys.stderr.write("error: the command line holds bytes that are not UTF-8\n")
+        sys.exit(BAD_INPUT)
+    try:
         code = app(prog_name="conveyor", standalone_mode=False)
     except _UsageError as exc:
         code = _misused(exc)

@@ -29,7 +29,7 @@ _READY, _LIMIT = 30.0, 600.0
 def measure(count: int, url: str | None) -> dict[str, Any]:
     """Measure on `url`, or on a SQLite file made for it. Uses its own queue only."""
     with tempfile.TemporaryDirectory(prefix="conveyor-bench-") as folder:
-        app.url = url or f"sqlite:///{folder}/bench.db"
+        app.url = f"sqlite:///{folder}/bench.db" if url is None else url
         figures = asyncio.run(_measure(count))
     return {
         "url": redact(app.url) if url else "sqlite:///(temporary file)",

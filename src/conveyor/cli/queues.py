@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import time
-from typing import Annotated
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from conveyor.cli.failures import explained
 from conveyor.cli.output import as_json, moment, size, span, table
 from conveyor.core.options import queue_name
 from conveyor.core.task import Pause
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
 
 app = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="QUEUE")]
@@ -55,7 +59,7 @@ def pause(
     with explained():
         queue_name(queue)
     note = Pause(reason=reason, by=by or login(), at=time.time())
-    with_broker(url, lambda broker: broker.pause(queue, note))
+    with_broker(url, lambda broker: _switch(broker, queue, note))
     typer.echo(f"{queue} is paused")
 
 
@@ -64,8 +68,18 @@ def resume(queue: Name, url: Url = None) -> None:
     """Give out tasks of QUEUE again."""
     with explained():
         queue_name(queue)
-    with_broker(url, lambda broker: broker.pause(queue, None))
+    with_broker(url, lambda broker: _switch(broker, queue, None))
     typer.echo(f"{queue} is running")
+
+
+async def _switch(broker: Broker, queue: str, note: Pause | None) -> None:
+    """Pause or resume; a queue that nobody knows is worth a word, since it may be mistyped."""
+    known = await broker.inspector.queue_names()
+    if queue not in known:
+        near = get_close_matches(queue, known, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        typer.echo(f"note: no task has been in a queue {queue!r} yet{hint}", err=True)
+    await broker.pause(queue, note)
 
 
 def workers(url: Url = None, as_json_: Json = False) -> None:

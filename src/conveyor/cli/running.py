@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -59,7 +60,7 @@ def keeper(target: Target, url: Url = None) -> None:
 
     with explained():
         app, _ = load(target)
-        raise typer.Exit(run(url or app.url))
+        raise typer.Exit(run(app.url if url is None else url))
 
 
 def _work(
@@ -74,13 +75,13 @@ def _work(
     keeper: bool,
 ) -> None:
     from conveyor.core.options import queue_name
+    from conveyor.worker.main import become
     from conveyor.worker.settings import WorkerSettings
-    from conveyor.worker.supervisor import run
 
     with explained():
-        names = tuple(
-            queue_name(name.strip()) for name in (queues or "").split(",") if name.strip()
-        )
+        names: tuple[str, ...] = ()
+        if queues is not None:
+            names = tuple(queue_name(name.strip()) for name in queues.split(","))
         settings = WorkerSettings(
             target=target,
             url=url,
@@ -91,7 +92,7 @@ def _work(
             reload=reload,
             keeper=keeper,
         )
-        raise typer.Exit(run(settings))
+        raise typer.Exit(become(settings, sys.argv[1:]))
 
 
 def _migrate(target: str, url: str | None) -> None:
@@ -101,5 +102,5 @@ def _migrate(target: str, url: str | None) -> None:
 
     with explained():
         app, _ = load(target)
-        for line in migrate_url(url or app.url):
+        for line in migrate_url(app.url if url is None else url):
             typer.echo(line, err=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, retry and cancel tasks; read their logs.", no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Task ids.")]
+_AGAIN = "failed, cancelled or scheduled"
+_TOO_LATE = {State.SUCCEEDED, State.FAILED, State.SKIPPED}
 Id = Annotated[str, typer.Argument(metavar="ID", help="Task id.")]
 
 
@@ -148,7 +150,7 @@ def logs(task_id: Id, url: Url = None, as_json_: Json = False) -> None:
 @app.command("retry")
 def retry(ids: Ids, url: Url = None) -> None:
     """Run failed or cancelled tasks again, or scheduled ones now."""
-    report(ids, with_broker(url, lambda broker: broker.requeue(ids)), "queued")
+    report(ids, with_broker(url, lambda broker: broker.requeue(ids)), "queued", _AGAIN)
 
 
 @app.command("cancel")
@@ -168,16 +170,22 @@ def cancel(
     missing = [task_id for task_id in ids if task_id not in states]
     if missing:
         fail(f"{len(missing)} id(s) belong to no task: {_some(missing)}", NOT_FOUND)
+    late = [task_id for task_id, found in states.items() if found in _TOO_LATE]
+    if late:
+        fail(
+            f"{len(late)} task(s) had ended before they could be stopped: {_some(late)}", NOT_FOUND
+        )
 
 
-def report(asked: list[str], changed: list[str], verb: str) -> None:
-    """Say what became of each id; leaves with exit code 4 when some did not change."""
+def report(asked: list[str], changed: list[str], verb: str, states: str) -> None:
+    """Say what became of each id; leaves with exit code 4 when some did not change, because they
+    were in none of `states`."""
     for task_id in changed:
         typer.echo(f"{task_id}  {verb}")
     left = [task_id for task_id in asked if task_id not in set(changed)]
     if left:
         fail(
-            f"{len(left)} task(s) unchanged, no such task or not in such a state: {_some(left)}",
+            f"{len(left)} task(s) unchanged, they do not exist or are not {states}: {_some(left)}",
             NOT_FOUND,
         )
 

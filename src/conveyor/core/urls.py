@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
+
+_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
-    """Return the URL with its password replaced, fit for logs and messages."""
+    """Return the URL with its passwords replaced, fit for logs and messages."""
+    url = _IN_QUERY.sub(r"\1***", url)
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
+    login, _, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    if not colon:
         return url
-    user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}" if user else f"***@{host}"))
+    shown = f"{user}:***" if user else "***"
+    return urlunsplit(parts._replace(netloc=f"{shown}@{host}"))

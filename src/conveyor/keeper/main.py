@@ -35,7 +35,7 @@ async def _run(url: str) -> int:
             finally:
                 await broker.close()
     except ConveyorError as exc:
-        log.error("%s", exc)
+        log.critical("%s", exc)
         return 3 if isinstance(exc, BrokerError) else 2
     return 0
 

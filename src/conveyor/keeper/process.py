@@ -41,4 +41,15 @@ def signals_to(handler: Callable[[str], None]) -> Iterator[None]:
 
 def log_to_stderr(level: str) -> None:
     """Send log lines from `level` up to stderr, unless someone has set up logging already."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Lines(logging.Formatter):
+    """Says what ends the process as every command says it: `error: …`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.CRITICAL and record.name.startswith("conveyor."):
+            return f"error: {record.getMessage()}"
+        return super().format(record)

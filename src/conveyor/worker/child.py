@@ -91,10 +91,8 @@ def _work(configure: Configure, line: Line) -> int:
         app, module = load(settings.target)
     except ConveyorError as exc:
         raise StartError(str(exc)) from exc
-    except SystemExit as exc:
-        raise StartError(f"importing {settings.target!r} ended with sys.exit({exc.code})") from exc
     log_to_stderr(settings.log_level)
-    app.url = settings.url or app.url
+    app.url = app.url if settings.url is None else settings.url
     board = Board.attach(configure.board)
     shift = Shift(app, module, configure, line, board)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -138,7 +136,7 @@ class Shift:
         return EXIT_ABORTED if self._aborted else EXIT_OK
 
     async def _connect(self) -> Broker:
-        from conveyor.brokers.url import connect
+        from conveyor.brokers.url import opened
         from conveyor.core.errors import BrokerError, ConveyorError
         from conveyor.core.urls import redact
 
@@ -149,12 +147,7 @@ class Shift:
                 "use a file, e.g. sqlite:///conveyor.db"
             )
         try:
-            broker = connect(url)
-            try:
-                await broker.open()
-            except BaseException:
-                await broker.close()
-                raise
+            broker = await opened(url)
         except ConveyorError as exc:
             code = EXIT_UNAVAILABLE if isinstance(exc, BrokerError) else EXIT_USER_ERROR
             raise StartError(str(exc), code) from exc

@@ -69,7 +69,7 @@ class Crew:
     def give_up(self, why: str, code: int) -> None:
         """End everything for a reason that trying again cannot help."""
         if not self.is_ending:
-            log.error("%s", why)
+            log.critical("%s", why)
             self.code = code
             self.end()
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from conveyor.brokers.url import connect
+from conveyor.brokers.url import opened
 from conveyor.core.errors import BrokerError, BrokerUnavailable, ConveyorError
 from conveyor.keeper.keeper import Keeper
 from conveyor.keeper.pauses import Pauses
@@ -79,11 +79,6 @@ class Linker:
             await self._link.close()
 
     async def _open(self, url: str) -> Link:
-        broker = connect(url)
-        try:
-            await broker.open()
-        except BaseException:
-            await broker.close()
-            raise
+        broker = await opened(url)
         give_back()
         return Link(broker, self._crew)

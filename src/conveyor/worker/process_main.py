@@ -133,7 +133,7 @@ class Desk:
         from conveyor.worker.registry import known_names
 
         self._app, module = load(self._setup.target)
-        self._app.url = self._setup.url or self._app.url
+        self._app.url = self._app.url if self._setup.url is None else self._setup.url
         log_to_stderr(self._setup.log_level)
         self._names = known_names(self._app.definitions, module)
 

@@ -27,8 +27,9 @@ from conveyor.brokers.postgres.doorbell import Doorbell
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.push import push
-from conveyor.brokers.postgres.rows import STATES, known_form
+from conveyor.brokers.postgres.rows import known_form
 from conveyor.brokers.postgres.step import adopt, step
+from conveyor.brokers.sql import STATES
 from conveyor.core.clock import Clock
 from conveyor.core.errors import BrokerUnavailable, EnqueueUnknown
 from conveyor.core.lifecycle import cancellation

@@ -11,8 +11,6 @@ from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInf
 from conveyor.brokers.postgres import invariants
 from conveyor.brokers.postgres.connection import Connection
 from conveyor.brokers.postgres.rows import (
-    NUMBERS,
-    STATES,
     known_form,
     unpack_execution,
     unpack_pause,
@@ -22,6 +20,7 @@ from conveyor.brokers.postgres.rows import (
 )
 from conveyor.brokers.postgres.statements import script, statements
 from conveyor.brokers.postgres.views import info_of
+from conveyor.brokers.sql import NUMBERS, STATES
 from conveyor.core.errors import TaskNotFound
 from conveyor.core.task import SECONDS_PER_LEVEL, Final, State, TaskInfo
 

@@ -15,25 +15,11 @@ from conveyor.core.task import (
     Execution,
     Lease,
     Pause,
-    State,
     Task,
 )
 
 Row = Any
 """An `asyncpg.Record`: columns by name or position."""
-
-STATES = (
-    State.BLOCKED,
-    State.SCHEDULED,
-    State.QUEUED,
-    State.RUNNING,
-    State.SKIPPED,
-    State.SUCCEEDED,
-    State.FAILED,
-    State.CANCELLED,
-)
-"""A state's place here is its number in the tables."""
-NUMBERS = {state: number for number, state in enumerate(STATES)}
 
 
 class Tail(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):

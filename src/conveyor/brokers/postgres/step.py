@@ -15,7 +15,6 @@ from conveyor.brokers.base import (
 from conveyor.brokers.postgres.connection import Connection
 from conveyor.brokers.postgres.rows import (
     NO_TAIL,
-    NUMBERS,
     Row,
     Tail,
     counters_of,
@@ -24,6 +23,7 @@ from conveyor.brokers.postgres.rows import (
     packed,
     tasks_of,
 )
+from conveyor.brokers.sql import NUMBERS
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
 _NUMBERED = ", ".join(f"${n}" for n in range(1, 22))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from conveyor.brokers.postgres.rows import (
     NO_TAIL,
-    STATES,
     Row,
     Tail,
     counters_of,
@@ -14,6 +13,7 @@ from conveyor.brokers.postgres.rows import (
     unpack_tail,
     unpack_task,
 )
+from conveyor.brokers.sql import STATES
 from conveyor.core.codec import decode_call
 from conveyor.core.task import Execution, State, TaskInfo
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+
 from redis import exceptions as redis_errors
 
 from conveyor.core.errors import BrokerError, BrokerFull, BrokerUnavailable
@@ -26,6 +29,15 @@ _AWAY = {
 }
 
 
+_WORDS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.ENOENT: "no such file",
+    socket.EAI_NONAME: "no such host",
+    socket.EAI_AGAIN: "no such host",
+}
+
+
 class Unanswered(BrokerUnavailable):
     """Something was sent, and whether it arrived is not known."""
 
@@ -46,9 +58,7 @@ def translate(error: BaseException, where: str, *, sent: bool = False) -> Broker
     if isinstance(error, redis_errors.ResponseError):
         return _answered(error, where)
     kind = Unanswered if sent else BrokerUnavailable
-    if isinstance(error, _SILENT):
-        return kind(f"Redis at {where} did not answer in time")
-    return kind(f"Redis at {where} cannot be reached: {_first_line(error)}")
+    return kind(f"Redis at {where} {_absent(error)}")
 
 
 def is_demoted(error: object) -> bool:
@@ -75,6 +85,24 @@ def _answered(error: redis_errors.ResponseError, where: str) -> BrokerError:
         if text.startswith(code) or f"-{code} " in text:
             return BrokerUnavailable(f"Redis at {where} {meaning}; it is safe to try again")
     return BrokerUnavailable(f"Redis at {where} answered with an error: {text.splitlines()[0]}")
+
+
+def _absent(error: BaseException) -> str:
+    if isinstance(error, _SILENT):
+        return "did not answer in time"
+    if isinstance(error, redis_errors.RedisClusterException) and "mode is not" in str(error):
+        return "is no cluster: write redis:// for a single server"
+    return f"cannot be reached: {_why(error)}; is it running there?"
+
+
+def _why(error: BaseException) -> str:
+    """Return the operating system's own words where there are some: redis-py repeats the address
+    around them."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    told = isinstance(cause, OSError) and cause.errno
+    if told in _WORDS:
+        return _WORDS[told]
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, MovedError, TryAgainError
+from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
 
 from conveyor.brokers.redis.address import Address
 from conveyor.brokers.redis.faults import FAULTS, translate
@@ -309,7 +309,7 @@ class ClusterLink:
         try:
             async with asyncio.timeout(address.timeout):
                 await cluster.initialize()
-        except FAULTS as exc:
+        except (*FAULTS, RedisClusterException) as exc:
             await cluster.aclose()
             raise translate(exc, self.where) from exc
         return cluster

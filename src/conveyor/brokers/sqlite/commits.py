@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conveyor.brokers.sqlite.connection import explain, is_busy
 from conveyor.brokers.sqlite.options import Location
+from conveyor.brokers.sqlite.room import Room
 from conveyor.brokers.sqlite.rows import micros
 from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import Known, NeedsCare, Transaction
@@ -45,6 +46,7 @@ class Commits:
         self._clock = clock
         self._known = Known(connection)
         self._turns = Turns(where.path)
+        self._room = Room(connection, where)
         self._ended = 0.0
 
     def close(self) -> None:
@@ -59,6 +61,7 @@ class Commits:
             self._give_way()
             self._begin()
             outcomes = self._work(group)
+            self._room.make()
             self._connection.execute("COMMIT")
             self._ended = time.monotonic()
         except BaseException as exc:  # noqa: BLE001 - every caller of the group gets it

@@ -94,7 +94,7 @@ class Doorbell:
         """Begin to listen."""
         listener = Listener(worker, queues, ring, self._posts)
         if self._posts is not None:
-            self._posts.open(worker, lambda: self._heard(listener))
+            self._posts.open(worker, listener.ring)
         self._listeners[worker] = listener
         return listener
 
@@ -159,9 +159,3 @@ class Doorbell:
         # A loop that was closed took its workers along.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(listener.ring)
-
-    @staticmethod
-    def _heard(listener: Listener) -> None:
-        # Whoever rang took the mark; taking it once more costs little and covers ring-all.
-        listener.disarm()
-        listener.ring()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from conveyor.brokers.sql import STATES
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     FAILED,
     LEVEL,
     QUEUED,
-    STATES,
     Record,
     decode_record,
     decode_story,

@@ -178,12 +178,13 @@ class Lane:
         if not group:
             return
         outcomes = self._commits.run([job.work for job in group])
+        # Before the answers, which wake this process' loop: it would take the GIL from the ring.
+        for outcome in outcomes:
+            if self._rung is not None and outcome.transaction is not None:
+                self._rung(outcome.transaction)
         self._answer(
             [
                 _Answer(job.future, outcome.value, outcome.error)
                 for job, outcome in zip(group, outcomes, strict=True)
             ]
         )
-        for outcome in outcomes:
-            if self._rung is not None and outcome.transaction is not None:
-                self._rung(outcome.transaction)

@@ -4,6 +4,8 @@
 the list of its queues, because making, reading and taking one is a single system call each, and
 of many who take it only one succeeds.
 """
+# Path objects would cost more than the system calls of a ring.
+# ruff: noqa: PTH108, PTH115, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class Posts:
     """Rings and is rung by the processes that use the same database file."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = str(folder)
         self._bells: dict[str, socket.socket] = {}
         self._sender = _datagram_socket()
 
@@ -40,7 +42,7 @@ class Posts:
         if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
             return None
         database = os.fsencode(Path(path).resolve())
-        folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}" / _short(database)
+        folder = root() / f"conveyor-{os.getuid()}" / _short(database)
         if len(os.fsencode(folder)) + len("/.sock") + _SHORT > _LONGEST_ADDRESS:
             return None
         try:
@@ -61,9 +63,9 @@ class Posts:
                 self._remove(path)
                 # The folder vanishes when the last one leaves, perhaps just now.
                 with suppress(FileNotFoundError):
-                    bell.bind(str(path))
+                    bell.bind(path)
                     break
-                _make_private(self._folder)
+                _make_private(Path(self._folder))
         except OSError:
             # Without a bell there is still the worker's own poll.
             bell.close()
@@ -93,14 +95,14 @@ class Posts:
             self.shut(worker)
         self._sender.close()
         with suppress(OSError):
-            self._folder.rmdir()
+            Path(self._folder).rmdir()
 
     def mark(self, worker: str, queues: Sequence[str]) -> None:
         """Say that the worker is idle and which queues it serves."""
         text = ",".join(queues)
         with suppress(OSError):
-            self._path(worker, ".idle").symlink_to(
-                text if len(text) <= _LONGEST_MARK else _EVERY_QUEUE
+            os.symlink(
+                text if len(text) <= _LONGEST_MARK else _EVERY_QUEUE, self._path(worker, ".idle")
             )
 
     def unmark(self, worker: str) -> None:
@@ -115,7 +117,7 @@ class Posts:
             if (
                 _serves(mark, queue)
                 and self._remove(mark)
-                and self._ring(mark.with_suffix(".sock"))
+                and self._ring(f"{mark.removesuffix('.idle')}.sock")
             ):
                 return
 
@@ -128,18 +130,17 @@ class Posts:
         for bell in self._entries(".sock"):
             self._ring(bell)
 
-    def _entries(self, suffix: str) -> list[Path]:
-        # Called for every push and nearly always empty: a path object per entry, not before.
+    def _entries(self, suffix: str) -> list[str]:
         try:
-            with os.scandir(self._folder) as entries:
-                return [Path(entry.path) for entry in entries if entry.name.endswith(suffix)]
+            names = os.listdir(self._folder)
         except OSError:
             return []
+        return [f"{self._folder}/{name}" for name in names if name.endswith(suffix)]
 
-    def _ring(self, bell: Path) -> bool:
+    def _ring(self, bell: str) -> bool:
         """Send a ring; says whether somebody hears it."""
         try:
-            self._sender.sendto(b"!", str(bell))
+            self._sender.sendto(b"!", bell)
         except BlockingIOError:
             # Its socket is full of rings that it has not heard yet: one more says nothing new.
             return True
@@ -152,21 +153,29 @@ class Posts:
         return True
 
     @staticmethod
-    def _remove(path: Path) -> bool:
+    def _remove(path: str) -> bool:
         """Remove a file; says whether it was there and we were the one."""
         try:
-            path.unlink()
+            os.unlink(path)
         except OSError:
             return False
         return True
 
-    def _path(self, worker: str, suffix: str) -> Path:
-        return self._folder / f"{_short(worker.encode())}{suffix}"
+    def _path(self, worker: str, suffix: str) -> str:
+        return f"{self._folder}/{_short(worker.encode())}{suffix}"
 
 
-def _serves(mark: Path, queue: str) -> bool:
+def root() -> Path:
+    """Return a folder in memory, where the system has one: marks come and go with every task that
+    finds an idle worker, and on a disk they would weigh on the fdatasync of the very commit.
+    """
+    shared = Path("/dev/shm")  # noqa: S108 - what is made in it is private and checked
+    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _serves(mark: str, queue: str) -> bool:
     try:
-        text = str(mark.readlink())
+        text = os.readlink(mark)
     except OSError:
         return False
     return text == _EVERY_QUEUE or queue in text.split(",")

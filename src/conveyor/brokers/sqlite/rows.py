@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from conveyor.brokers.base import WorkerInfo
+from conveyor.brokers.sql import NUMBERS
 from conveyor.core.errors import InvalidOption
 from conveyor.core.task import (
     SECONDS_PER_LEVEL,
@@ -23,23 +24,11 @@ from conveyor.core.task import (
 MICROS = 1_000_000
 LEVEL = int(SECONDS_PER_LEVEL * MICROS)
 
-STATES = (
-    State.BLOCKED,
-    State.SCHEDULED,
-    State.QUEUED,
-    State.RUNNING,
-    State.SKIPPED,
-    State.SUCCEEDED,
-    State.FAILED,
-    State.CANCELLED,
-)
-"""The position is what is stored: append only. The SQL knows that a success is 5."""
-NUMBER = {state: number for number, state in enumerate(STATES)}
-SCHEDULED, QUEUED, RUNNING = NUMBER[State.SCHEDULED], NUMBER[State.QUEUED], NUMBER[State.RUNNING]
+SCHEDULED, QUEUED, RUNNING = NUMBERS[State.SCHEDULED], NUMBERS[State.QUEUED], NUMBERS[State.RUNNING]
 SUCCEEDED, FAILED, CANCELLED = (
-    NUMBER[State.SUCCEEDED],
-    NUMBER[State.FAILED],
-    NUMBER[State.CANCELLED],
+    NUMBERS[State.SUCCEEDED],
+    NUMBERS[State.FAILED],
+    NUMBERS[State.CANCELLED],
 )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from conveyor.brokers.base import DEAD_RETENTION_SECONDS, RETENTION_SECONDS, Settlement
+from conveyor.brokers.sql import NUMBERS
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
-    NUMBER,
     QUEUED,
     SCHEDULED,
     SUCCEEDED,
@@ -96,7 +96,7 @@ def _one(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) -> b
     if not transition.to.is_final and not cancelled:
         _live_on(tx, settlement, seq, task_id)
         return True
-    state = NUMBER[transition.to] if transition.to.is_final else CANCELLED
+    state = NUMBERS[transition.to] if transition.to.is_final else CANCELLED
     reason = transition.reason
     if state == CANCELLED:
         reason = why or reason

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from conveyor.brokers.base import Event, Filter, QueueInfo, WorkerInfo
+from conveyor.brokers.sql import NUMBERS, STATES
 from conveyor.brokers.sqlite.rows import (
     MICROS,
-    NUMBER,
-    STATES,
     Record,
     decode_execution,
     decode_jotting,
@@ -82,7 +81,7 @@ def get(connection: sqlite3.Connection, task_id: str) -> TaskInfo:
 def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
     """List tasks, newest first."""
     wanted = set(where.states) or set(State)
-    mask = sum(1 << NUMBER[state] for state in wanted)
+    mask = sum(1 << NUMBERS[state] for state in wanted)
     before = _HIGHEST_ID if where.before is None else pack_id(where.before)
     if before is None:
         raise InvalidOption(f"before={where.before!r}: the id of a task")

@@ -6,7 +6,7 @@ import pytest
 
 from conveyor.brokers.base import DEAD_RETENTION_SECONDS, RETENTION_SECONDS
 from conveyor.core.errors import TaskNotFound
-from conveyor.core.outcome import Unroutable
+from conveyor.core.outcome import Cancelled, Unroutable
 from conveyor.core.task import State, Task
 from conveyor.testing.conformance.rig import Rig, failure, ids, ok
 
@@ -88,6 +88,21 @@ async def test_dead_letters_are_kept_for_thirty_days(rig: Rig) -> None:
     await tidy_all(rig)
     info = await rig.info(task)
     assert (info.state, info.args, len(info.executions)) == (State.FAILED, ("evidence",), 2)
+    assert await rig.broker.requeue([task.id]) == [task.id]
+
+
+@pytest.mark.parametrize("was", ["waiting", "running"])
+async def test_a_cancelled_task_is_a_dead_letter_like_any_other(rig: Rig, was: str) -> None:
+    task = await rig.pushed(args=["evidence"])
+    lease = await rig.lease() if was == "running" else None
+    await rig.broker.cancel([task.id], by="ada")
+    if lease is not None:
+        await rig.settle(lease, Cancelled())
+    rig.clock.advance(DEAD_RETENTION_SECONDS - 3_600)
+    await tidy_all(rig)
+    info = await rig.info(task)
+    assert (info.state, info.args) == (State.CANCELLED, ("evidence",))
+    assert len(info.executions) == (was == "running")
     assert await rig.broker.requeue([task.id]) == [task.id]
 
 

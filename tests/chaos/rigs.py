@@ -1,4 +1,4 @@
-"""Brokers on real servers for the Redis chaos tests, on the servers' own clocks."""
+"""Brokers on real servers for the chaos tests, on the servers' own clocks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
