@@ -36,7 +36,8 @@ STATES = (
 """The position is what is stored: append only. The SQL knows that a success is 5."""
 NUMBER = {state: number for number, state in enumerate(STATES)}
 SCHEDULED, QUEUED, RUNNING = NUMBER[State.SCHEDULED], NUMBER[State.QUEUED], NUMBER[State.RUNNING]
-SUCCEEDED, FAILED, CANCELLED = (
+SKIPPED, SUCCEEDED, FAILED, CANCELLED = (
+    NUMBER[State.SKIPPED],
     NUMBER[State.SUCCEEDED],
     NUMBER[State.FAILED],
     NUMBER[State.CANCELLED],
