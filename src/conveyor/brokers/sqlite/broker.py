@@ -21,8 +21,12 @@ from conveyor.brokers.base import (
     Tidied,
     WorkerInfo,
 )
+from conveyor.brokers.documents import Documents, Tallies
+from conveyor.brokers.gates import Gates
 from conveyor.brokers.sqlite import claim, endings, leases, push, schema, tidy, views
+from conveyor.brokers.sqlite.documents import SQLiteDocuments, SQLiteTallies
 from conveyor.brokers.sqlite.doorbell import Doorbell
+from conveyor.brokers.sqlite.gates import SQLiteGates
 from conveyor.brokers.sqlite.inspector import SQLiteInspector
 from conveyor.brokers.sqlite.lane import Lane
 from conveyor.brokers.sqlite.options import locate
@@ -65,6 +69,9 @@ class SQLiteBroker:
         self._store: _Store | None = None
         self._poll: asyncio.Task[None] | None = None
         self._inspector = SQLiteInspector(self._read, self._now)
+        self._documents = SQLiteDocuments(self._read, self._write)
+        self._tallies = SQLiteTallies(self._read, self._write)
+        self._gates = SQLiteGates(self._read, self._write, self._now)
 
     # -- opening and closing
 
@@ -202,6 +209,21 @@ class SQLiteBroker:
     def inspector(self) -> Inspector:
         """The read-only view of this store."""
         return self._inspector
+
+    @property
+    def gates(self) -> Gates:
+        """The limits of this store."""
+        return self._gates
+
+    @property
+    def documents(self) -> Documents:
+        """Small shared facts with versions."""
+        return self._documents
+
+    @property
+    def tallies(self) -> Tallies:
+        """Sets that know their size."""
+        return self._tallies
 
     # -- how
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from conveyor.brokers.base import Step, StepReply
+from conveyor.brokers.sqlite import lanes
+from conveyor.brokers.sqlite.admission import Admission, has_lanes
 from conveyor.brokers.sqlite.rows import (
     LEVEL,
     MICROS,
@@ -43,16 +45,26 @@ def step(tx: Transaction, beat: Step) -> StepReply:
     if beat.want <= 0 or swept or until <= tx.now:
         return StepReply(refused=refused, cancels=cancels)
     queues = open_queues(tx, beat.queues)
-    leases: list[Lease] = []
     for queue, name in queues:
         promote(tx, queue, name)
+    gated = None
+    if has_lanes(tx):
+        gated = Admission(tx, beat.want if beat.slots is None else min(beat.want, beat.slots))
+    leases: list[Lease] = []
+    for queue, name in queues:
         wanted = beat.want - len(leases)
-        if wanted > 0:
+        if wanted <= 0:
+            break
+        if gated is None or not gated.concerns(queue):
             leases += _claim(tx, queue, name, wanted, holder)
+        else:
+            leases += _claim_mixed(tx, gated, (queue, name), wanted, holder)
+    if gated is not None:
+        gated.write()
     if len(leases) >= beat.want:
         tx.sated.add(beat.worker)
         return StepReply(leases, refused, cancels)
-    return StepReply(leases, refused, cancels, _next_due(tx, queues))
+    return StepReply(leases, refused, cancels, _next_due(tx, queues, gated))
 
 
 def open_queues(tx: Transaction, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -70,10 +82,13 @@ def promote(tx: Transaction, queue: int, name: str, limit: int = PROMOTED_PER_QU
     rows = tx.all("take_due", (queue, tx.now, limit))
     order = tx.numbers(len(rows))
     ready, places = [], []
-    for number, (at, _, seq, priority, task_id, execution) in enumerate(rows, order):
+    for number, (at, _, seq, priority, task_id, execution, lane) in enumerate(rows, order):
         # It has been available since it was due, however late somebody looked.
         rank = at - priority * LEVEL
-        ready.append((queue, rank, number, seq, priority))
+        if lane:
+            lanes.rejoin(tx, lanes.Place(queue, lane, rank, number), seq, priority)
+        else:
+            ready.append((queue, rank, number, seq, priority))
         places.append((rank, number, seq))
         tx.changed(QUEUED, execution, queue, task_id)
     tx.executemany(SQL["insert_ready"], ready)
@@ -90,9 +105,13 @@ def _untold_cancels(tx: Transaction, worker: int) -> list[str]:
     return [unpack_id(row[0]) for row in rows]
 
 
-def _next_due(tx: Transaction, queues: Sequence[tuple[int, str]]) -> float | None:
+def _next_due(
+    tx: Transaction, queues: Sequence[tuple[int, str]], gated: Admission | None
+) -> float | None:
     firsts = [tx.one("first_due", (queue,)) for queue, _ in queues]
     times = [first[0] for first in firsts if first is not None]
+    if gated is not None and (opening := gated.next_due(queues)) is not None:
+        times.append(opening)
     return max(0, min(times) - tx.now) / MICROS if times else None
 
 
@@ -107,6 +126,19 @@ def _claim(tx: Transaction, queue: int, name: str, want: int, holder: Holder) ->
     else:
         tx.wake.discard(name)
     return lease_rows(tx, [row[2:] for row in rows], [queue] * len(rows), holder)
+
+
+def _claim_mixed(
+    tx: Transaction, gated: Admission, queue: tuple[int, str], want: int, holder: Holder
+) -> list[Lease]:
+    """Claim from the plain line and the lanes of a queue, in one order."""
+    number, name = queue
+    plain = tx.all("claim", (number, want))
+    rows, taken = gated.claim(number, plain, want)
+    if taken:
+        tx.run("delete_ready_through", (number, *plain[taken - 1][:2]))
+    gated.ring(number, name, sated=len(rows) >= want)
+    return lease_rows(tx, rows, [number] * len(rows), holder)
 
 
 def lease_rows(
@@ -149,8 +181,21 @@ def adopt(
     if not rows:
         return []
     tx.run_many("delete_parked", [(row[0],) for row in rows])
+    _back_to_lanes(tx, [row for row in rows if row[6]])
+    rows = [row for row in rows if not row[6]]
     holder = Holder(found[0], worker)
     return lease_rows(tx, [row[:5] for row in rows], [row[5] for row in rows], holder)
+
+
+def _back_to_lanes(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Gated tasks are not leased past their gates: a step takes them from their lanes."""
+    for seq, _, _, _, body, queue, lane in rows:
+        task = decode_task(body)
+        # Its own number: a fresh one belongs to an event, and this is no change of state.
+        rank = tx.now - task.priority * LEVEL
+        lanes.rejoin(tx, lanes.Place(queue, lane, rank, seq), seq, task.priority)
+        tx.run("place_task", (rank, seq, seq))
+        tx.wake.add(task.queue)
 
 
 def _marks(values: Sequence[int]) -> str:

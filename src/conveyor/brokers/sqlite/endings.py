@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from conveyor.brokers.sql import STATES
+from conveyor.brokers.sqlite import lanes, stalls, terms
+from conveyor.brokers.sqlite.lanes import Place
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     FAILED,
@@ -39,6 +41,13 @@ class _Whereabouts(NamedTuple):
     worker: int | None
     due: int | None
     parked: int | None
+    lane: bytes | None
+    """Where it waits when queued; empty for the plain line of one that holds a unique key."""
+
+    @property
+    def place(self) -> Place:
+        """Where it waits in its lane."""
+        return Place(self.queue, self.lane or b"", self.rank, self.ord)
 
 
 def _find(tx: Transaction, task_id: str) -> tuple[_Whereabouts, bytes] | None:
@@ -68,6 +77,8 @@ def _cancel(tx: Transaction, task: _Whereabouts, task_id: bytes, why: str) -> St
     _take_out(tx, task)
     record = Record(None, decode_story(task.story).counters, None, why)
     finish(tx, task.seq, Ending(CANCELLED, task.execution, record))
+    if task.lane is not None and (asked := decode_task(task.body).terms) is not None:
+        terms.ended(tx, [(task.seq, asked)])
     tx.changed(CANCELLED, task.execution, task.queue, task_id)
     return State.CANCELLED
 
@@ -76,8 +87,27 @@ def _take_out(tx: Transaction, task: _Whereabouts) -> None:
     if task.parked is not None:
         tx.run("delete_parked", (task.seq,))
         return
+    if task.due is None and task.lane:
+        lanes.leave(tx, task.place)
+        _let_others_look(tx, task)
+        return
     table = "ready" if task.due is None else "due"
     tx.run(f"delete_{table}", (task.queue, task.rank, task.ord))
+
+
+def cancel_waiting(tx: Transaction, task_id: str, why: str) -> bool:
+    """Cancel a task unless it runs or is over; says whether it waited."""
+    found = _find(tx, task_id)
+    if found is None or found[0].finished is not None or found[0].worker is not None:
+        return False
+    _cancel(tx, *found, why)
+    return True
+
+
+def _let_others_look(tx: Transaction, task: _Whereabouts) -> None:
+    """Its lane may have been the one that was let out to look at a gate for all the others."""
+    asked = decode_task(task.body).terms
+    stalls.stir_by_name(tx, () if asked is None else asked.gates)
 
 
 def requeue(tx: Transaction, ids: Sequence[str]) -> list[str]:
@@ -100,7 +130,13 @@ def _requeue(tx: Transaction, task: _Whereabouts, task_id: bytes) -> bool:
         return False
     body = decode_task(task.body)
     rank, order = tx.now - body.priority * LEVEL, tx.numbers(1)
-    tx.run("insert_ready", (task.queue, rank, order, task.seq, body.priority))
+    if task.lane:
+        place = Place(task.queue, task.lane, rank, order)
+        lanes.rejoin(tx, place, task.seq, body.priority)
+    else:
+        tx.run("insert_ready", (task.queue, rank, order, task.seq, body.priority))
+    if task.due is None:
+        terms.take_back(tx, task.seq, task_id, body)
     tx.run("settle_task", (rank, order, execution, story, task.seq))
     if body.key is not None:
         name = tx.known.name(body.name)

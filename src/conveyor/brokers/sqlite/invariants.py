@@ -21,6 +21,11 @@ _MEANING = {
         "I9",
         "a task is running though its worker's lease ended more than 5 minutes ago: no keeper runs",
     ),
+    "lane_unseen": ("I1", "a task waits in a lane that nobody looks at: it would never run"),
+    "head_elsewhere": ("I1", "the head of a lane does not wait in it: the lane would never move"),
+    "stalled_nowhere": ("I1", "a lane waits for no gate that there is: it would never move"),
+    "slot_without_lease": ("I6", "a slot of a limit is taken by a task that does not run"),
+    "unique_after_end": ("I7", "a finished task still holds its unique key"),
 }
 
 

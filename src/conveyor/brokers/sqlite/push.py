@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conveyor.brokers.base import Pushed
+from conveyor.brokers.sqlite import lanes, unique
+from conveyor.brokers.sqlite.lanes import GATES
 from conveyor.brokers.sqlite.rows import (
     LEVEL,
     QUEUED,
@@ -34,6 +36,8 @@ class Batch(NamedTuple):
     dues: list[tuple[float | None, float | None]] | None
     """Delay and due time of each; None when all may start at once."""
     keyed: bool
+    termed: bool
+    """Whether any task has terms."""
 
 
 def prepare(news: Sequence[NewTask]) -> Batch:
@@ -48,13 +52,14 @@ def prepare(news: Sequence[NewTask]) -> Batch:
         [encode(task) for task in tasks],
         dues,
         any(task.key is not None for task in tasks),
+        any(task.terms is not None for task in tasks),
     )
 
 
 def push(tx: Transaction, batch: Batch) -> list[Pushed]:
     """Store the batch: fast when every task is new, one by one when any is a repeat."""
     rows = list(_rows(tx, batch))
-    if tx.careful:
+    if tx.careful or batch.termed:
         return [_one(tx, task, row) for task, row in zip(batch.tasks, rows, strict=True)]
     try:
         _all_new(tx, batch, rows)
@@ -139,8 +144,31 @@ def _one(tx: Transaction, task: Task, row: _Row) -> Pushed:
         if older is not None:
             return older
         tx.run("insert_key", (queue, name, task.key, seq, task.digest))
+    if task.terms is not None:
+        return _with_terms(tx, task, row)
     tx.run("insert_task", row)
     _place(tx, task, row)
+    return Pushed(task.id)
+
+
+def _with_terms(tx: Transaction, task: Task, row: _Row) -> Pushed:
+    """Store a new task that may hold a unique key and wait in a lane."""
+    seq, task_id, queue, name, priority, rank, body = row
+    mark = lanes.mark_of(task.terms)
+    if task.terms is not None and (rule := task.terms.unique) is not None:
+        claimant = unique.Claimant(task, rule, seq, task_id, queue, name)
+        answer = unique.claim(tx, claimant, rank)
+        if isinstance(answer, Pushed):
+            return answer
+        rank = answer
+    row = (seq, task_id, queue, name, priority, rank, body)
+    tx.execute(GATES["insert_marked_task"], (*row, mark))
+    if mark and rank <= tx.now:
+        lanes.join(tx, lanes.Place(queue, mark, rank, seq), seq, priority)
+        tx.changed(QUEUED, 0, queue, task_id)
+        tx.wake.add(task.queue)
+    else:
+        _place(tx, task, row)
     return Pushed(task.id)
 
 

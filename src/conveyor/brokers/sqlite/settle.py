@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conveyor.brokers.base import DEAD_RETENTION_SECONDS, RETENTION_SECONDS, Settlement
 from conveyor.brokers.sql import NUMBERS
+from conveyor.brokers.sqlite import lanes, terms
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
@@ -54,7 +55,7 @@ def settle(tx: Transaction, settlements: Sequence[Settlement]) -> list[str]:
 
 def _succeed(tx: Transaction, good: list[tuple[Settlement, int, bytes]]) -> None:
     """The hot path: all at once, and undone if any of them turns out to be superseded."""
-    now, rows, fences, keyed = tx.now, [], [], []
+    now, rows, fences, keyed, termed = tx.now, [], [], [], []
     changes: dict[tuple[int, str], list[bytes]] = {}
     checks: dict[float, list[int]] = {}
     for settlement, seq, task_id in good:
@@ -70,6 +71,8 @@ def _succeed(tx: Transaction, good: list[tuple[Settlement, int, bytes]]) -> None
         fences.append((seq, execution))
         if task.key is not None:
             keyed.append((now + KEPT, seq))
+        if task.terms is not None:
+            termed.append((seq, task.terms))
         change = (execution, task.queue)
         if change in changes:
             changes[change].append(task_id)
@@ -79,6 +82,8 @@ def _succeed(tx: Transaction, good: list[tuple[Settlement, int, bytes]]) -> None
         raise NeedsCare
     tx.run_many("insert_finished", rows)
     tx.run_many("end_key", keyed)
+    if termed:
+        terms.ended(tx, termed)
     for ttl, seqs in checks.items():
         tx.check_later(now + micros(ttl)).extend(seqs)
     for (execution, queue), ids in changes.items():
@@ -104,6 +109,8 @@ def _one(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) -> b
     result = transition.result if state == SUCCEEDED else None
     ending = Ending(state, lease.execution, record, result, lease.task.result_ttl)
     finish(tx, seq, ending)
+    if lease.task.terms is not None:
+        terms.ended(tx, [(seq, lease.task.terms)])
     tx.changed(state, lease.execution, tx.known.queue(lease.task.queue), task_id)
     return True
 
@@ -141,6 +148,7 @@ def _live_on(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) 
         error = decode_story(tx.one("story", (seq,))[0]).error
     story = encode(Record(None, transition.counters, error, transition.reason))
     order = tx.numbers(1)
+    terms.put_back(tx, seq, task_id, task)
     if transition.to is State.SCHEDULED:
         rank = tx.now + micros(transition.delay)
         tx.run("insert_due", (queue, rank, order, seq, task.priority))
@@ -150,6 +158,9 @@ def _live_on(tx: Transaction, settlement: Settlement, seq: int, task_id: bytes) 
         tx.changed(QUEUED, number, queue, task_id)
         if transition.parked:
             tx.run("insert_parked", (seq, queue, tx.known.name(task.name)))
+        elif lane := lanes.mark_of(task.terms):
+            lanes.rejoin(tx, lanes.Place(queue, lane, rank, order), seq, task.priority)
+            tx.wake.add(task.queue)
         else:
             tx.run("insert_ready", (queue, rank, order, seq, task.priority))
             tx.wake.add(task.queue)

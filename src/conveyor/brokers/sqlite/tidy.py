@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 from conveyor.brokers.base import Tidied
+from conveyor.brokers.sqlite import gates
 from conveyor.brokers.sqlite.claim import promote
 from conveyor.brokers.sqlite.endings import erase
 from conveyor.brokers.sqlite.settle import DEAD_KEPT, KEPT
@@ -20,6 +21,7 @@ def tidy(tx: Transaction, limit: int) -> Tidied:
             promoted += promote(tx, queue, name, limit - promoted)
     pruned = _prune_finished(tx, limit) + _prune_keys(tx, limit)
     pruned += _prune_events(tx, limit)
+    pruned += gates.tidy(tx, limit)
     pruned += tx.run("prune_workers", (tx.now - DEAD_KEPT, tx.now - KEPT, limit))
     return Tidied(promoted, pruned)
 

@@ -32,6 +32,8 @@ class Known:
         self._queues: dict[str, int] = {}
         self._names: dict[str, int] = {}
         self._leased: dict[str, tuple[int, bytes]] = {}
+        self.tidied_gate = 0
+        """Up to where housekeeping has looked at gates."""
 
     def forget(self) -> None:
         """What was inserted since the last commit may be gone."""

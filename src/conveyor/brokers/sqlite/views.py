@@ -96,7 +96,7 @@ def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
         State.QUEUED in wanted
         and connection.execute(SQL["many_queued"], (_FEW_QUEUED,)).fetchone() is not None
     ):
-        parameters = (mask,) * 5 + (*conditions, where.limit)
+        parameters = (mask,) * 6 + (*conditions, where.limit)
         rows = connection.execute(SQL["newest_of_few"], parameters)
     else:
         rows = connection.execute(SQL["newest"], (*conditions, mask, where.limit))

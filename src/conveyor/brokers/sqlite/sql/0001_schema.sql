@@ -33,6 +33,7 @@ CREATE TABLE conveyor_task (
     ord       INTEGER,                     -- NULL means seq: it was never queued again
     execution INTEGER NOT NULL DEFAULT 0,  -- number of the last execution before the current lease
     story     BLOB,                        -- NULL until it was settled once: counters, error, reason
+    lane      BLOB,                        -- NULL for plain tasks, see the lanes below
     body      BLOB    NOT NULL
 );
 CREATE UNIQUE INDEX conveyor_task_id ON conveyor_task (id);
@@ -165,3 +166,116 @@ LEFT JOIN conveyor_worker w ON w.id = l.worker
 LEFT JOIN conveyor_due d
        ON d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)
 LEFT JOIN conveyor_parked p ON p.seq = t.seq;
+
+-- ---------------------------------------------------------------------------------------------
+-- Small shared facts beside the tasks: see conveyor.brokers.documents.
+
+CREATE TABLE conveyor_document (
+    kind    TEXT    NOT NULL,
+    id      TEXT    NOT NULL,
+    version INTEGER NOT NULL,
+    body    BLOB    NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+
+-- The size is kept beside the members: counting them at every arrival would be quadratic.
+CREATE TABLE conveyor_tally (
+    key  TEXT    PRIMARY KEY,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE conveyor_tally_member (
+    key    TEXT NOT NULL,
+    member TEXT NOT NULL,
+    PRIMARY KEY (key, member)
+) WITHOUT ROWID;
+
+-- ---------------------------------------------------------------------------------------------
+-- Lanes, gates and unique keys: see conveyor.brokers.gates. Plain tasks leave no trace here.
+
+-- conveyor_task.lane is set for tasks with terms: 16 bytes name the lane within the queue; nothing
+-- (but not NULL) says that it waits in the plain line and yet holds a unique key.
+
+-- Queued tasks that wait in lanes; conveyor_task has rank and ord too, to find them here.
+CREATE TABLE conveyor_laned (
+    queue    INTEGER NOT NULL,
+    lane     BLOB    NOT NULL,
+    front    INTEGER NOT NULL,             -- 0: it kept its slot through a retry; 1: everybody else
+    rank     INTEGER NOT NULL,
+    ord      INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    PRIMARY KEY (queue, lane, front, rank, ord)
+) WITHOUT ROWID;
+
+-- One row per lane that has tasks. Where it stands in the order of the claim: at its head, but a
+-- fair lane not before its last turn (floor).
+CREATE TABLE conveyor_lane (
+    queue INTEGER NOT NULL,
+    lane  BLOB    NOT NULL,
+    head  INTEGER NOT NULL,                -- seq of its first task
+    rank  INTEGER NOT NULL,
+    ord   INTEGER NOT NULL,
+    floor INTEGER,
+    used  INTEGER NOT NULL DEFAULT 0,      -- tasks of the turn that is not over
+    stall INTEGER,                         -- where it waits for a gate; NULL: it may look
+    PRIMARY KEY (queue, lane)
+) WITHOUT ROWID;
+CREATE INDEX conveyor_lane_open ON conveyor_lane (queue, rank, ord) WHERE stall IS NULL;
+CREATE INDEX conveyor_lane_stalled ON conveyor_lane (stall, rank, ord) WHERE stall IS NOT NULL;
+
+-- Lanes of one queue that the same gate refuses by the same numbers: if it refuses the first of
+-- them, it refuses all. So a gate that opens lets out one lane, not a hundred thousand; that one
+-- lets out the next when something is left.
+CREATE TABLE conveyor_stall (
+    id    INTEGER PRIMARY KEY,
+    gate  INTEGER NOT NULL,
+    queue INTEGER NOT NULL,
+    rule  BLOB    NOT NULL,                -- rate, burst, cost and slots, as the tasks carry them
+    opens INTEGER,                         -- NULL: when something happens to the gate
+    UNIQUE (gate, queue, rule)
+);
+CREATE INDEX conveyor_stall_opens ON conveyor_stall (queue, opens) WHERE opens IS NOT NULL;
+
+-- Times of gates are seconds, as in conveyor.core.gates.
+CREATE TABLE conveyor_gate (
+    id           INTEGER PRIMARY KEY,
+    name         TEXT NOT NULL,            -- of the limit
+    key          TEXT NOT NULL,
+    tat          REAL NOT NULL DEFAULT 0,
+    closed_until REAL NOT NULL DEFAULT 0,
+    pause        BLOB,
+    UNIQUE (name, key)
+);
+
+-- What people said about all keys of a limit.
+CREATE TABLE conveyor_limit (
+    name         TEXT PRIMARY KEY,
+    closed_until REAL NOT NULL DEFAULT 0,
+    pause        BLOB,
+    rate         REAL,
+    most         INTEGER
+) WITHOUT ROWID;
+
+-- Who has a slot: written with the lease, deleted with it; a line keeps it until the task is final.
+CREATE TABLE conveyor_slot (
+    gate INTEGER NOT NULL,
+    seq  INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    PRIMARY KEY (gate, seq)
+) WITHOUT ROWID;
+CREATE INDEX conveyor_slot_seq ON conveyor_slot (seq);
+
+-- Unique keys. The holder is kept by its id, because a period outlives the task.
+CREATE TABLE conveyor_unique (
+    queue   INTEGER NOT NULL,
+    name    INTEGER NOT NULL,
+    key     TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,
+    id      BLOB    NOT NULL,
+    began   INTEGER NOT NULL,              -- when the series of a debounced task began
+    expires INTEGER,                       -- NULL: when the task gives it back
+    PRIMARY KEY (queue, name, key)
+) WITHOUT ROWID;
+CREATE INDEX conveyor_unique_seq ON conveyor_unique (seq) WHERE expires IS NULL;
+CREATE INDEX conveyor_unique_expires ON conveyor_unique (expires) WHERE expires IS NOT NULL;

@@ -11,13 +11,16 @@ WHERE NOT EXISTS (SELECT 1 FROM conveyor_finished f WHERE f.seq = t.seq)
   AND NOT EXISTS (SELECT 1 FROM conveyor_due d
                   WHERE d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)
                     AND d.seq = t.seq)
+  AND NOT EXISTS (SELECT 1 FROM conveyor_laned l
+                  WHERE l.queue = t.queue AND l.lane = t.lane AND l.front IN (0, 1)
+                    AND l.rank = t.rank AND l.ord = coalesce(t.ord, t.seq) AND l.seq = t.seq)
 LIMIT 100;
 
 -- name: in_two_places
 SELECT (SELECT id FROM conveyor_task t WHERE t.seq = places.seq) FROM (
     SELECT seq FROM conveyor_finished UNION ALL SELECT seq FROM conveyor_lease
     UNION ALL SELECT seq FROM conveyor_parked UNION ALL SELECT seq FROM conveyor_ready
-    UNION ALL SELECT seq FROM conveyor_due
+    UNION ALL SELECT seq FROM conveyor_due UNION ALL SELECT seq FROM conveyor_laned
 ) places GROUP BY seq HAVING count(*) > 1 LIMIT 100;
 
 -- name: not_a_task
@@ -25,7 +28,9 @@ SELECT NULL FROM (
     SELECT seq FROM conveyor_finished UNION ALL SELECT seq FROM conveyor_lease
     UNION ALL SELECT seq FROM conveyor_parked UNION ALL SELECT seq FROM conveyor_ready
     UNION ALL SELECT seq FROM conveyor_due UNION ALL SELECT seq FROM conveyor_execution
-    UNION ALL SELECT seq FROM conveyor_key
+    UNION ALL SELECT seq FROM conveyor_key UNION ALL SELECT seq FROM conveyor_laned
+    UNION ALL SELECT head FROM conveyor_lane UNION ALL SELECT seq FROM conveyor_slot
+    UNION ALL SELECT seq FROM conveyor_unique WHERE expires IS NULL
 ) places WHERE seq NOT IN (SELECT seq FROM conveyor_task) LIMIT 100;
 
 -- name: number_not_above
@@ -53,3 +58,33 @@ SELECT t.id FROM conveyor_lease l
 CROSS JOIN conveyor_worker w ON w.id = l.worker
 CROSS JOIN conveyor_task t ON t.seq = l.seq
 WHERE w.until + 300000000 <= ? AND l.at + 300000000 <= ? LIMIT 100;
+
+-- name: lane_unseen
+SELECT t.id FROM conveyor_laned w CROSS JOIN conveyor_task t ON t.seq = w.seq
+WHERE NOT EXISTS (SELECT 1 FROM conveyor_lane l WHERE l.queue = w.queue AND l.lane = w.lane)
+LIMIT 100;
+
+-- name: head_elsewhere
+SELECT t.id FROM conveyor_lane l CROSS JOIN conveyor_task t ON t.seq = l.head
+WHERE NOT EXISTS (SELECT 1 FROM conveyor_laned w
+                  WHERE w.queue = l.queue AND w.lane = l.lane AND w.front IN (0, 1)
+                    AND w.rank = t.rank AND w.ord = coalesce(t.ord, t.seq) AND w.seq = t.seq)
+LIMIT 100;
+
+-- name: stalled_nowhere
+SELECT t.id FROM conveyor_lane l CROSS JOIN conveyor_task t ON t.seq = l.head
+WHERE l.stall IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM conveyor_stall s CROSS JOIN conveyor_gate g ON g.id = s.gate
+                  WHERE s.id = l.stall AND s.queue = l.queue)
+LIMIT 100;
+
+-- name: slot_without_lease
+SELECT t.id FROM conveyor_slot s CROSS JOIN conveyor_task t ON t.seq = s.seq
+WHERE NOT EXISTS (SELECT 1 FROM conveyor_lease l WHERE l.seq = s.seq)
+  AND (NOT s.line OR EXISTS (SELECT 1 FROM conveyor_finished f WHERE f.seq = s.seq))
+LIMIT 100;
+
+-- name: unique_after_end
+SELECT t.id FROM conveyor_unique u CROSS JOIN conveyor_task t ON t.seq = u.seq
+WHERE u.expires IS NULL AND EXISTS (SELECT 1 FROM conveyor_finished f WHERE f.seq = u.seq)
+LIMIT 100;

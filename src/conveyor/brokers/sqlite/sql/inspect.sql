@@ -18,13 +18,15 @@ SELECT v.* FROM (
     UNION ALL SELECT seq FROM conveyor_due WHERE ? >> 1 & 1
     UNION ALL SELECT seq FROM conveyor_ready WHERE ? >> 2 & 1
     UNION ALL SELECT seq FROM conveyor_parked WHERE ? >> 2 & 1
+    UNION ALL SELECT seq FROM conveyor_laned WHERE ? >> 2 & 1
     UNION ALL SELECT seq FROM conveyor_finished WHERE state <> 5 AND ? >> state & 1
 ) few CROSS JOIN conveyor_tasks v ON v.seq = few.seq
 WHERE v.id < ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
 ORDER BY +v.id DESC LIMIT ?;
 
 -- name: many_queued
-SELECT 1 FROM conveyor_ready LIMIT 1 OFFSET ?;
+SELECT 1 FROM (SELECT 1 FROM conveyor_ready UNION ALL SELECT 1 FROM conveyor_laned)
+LIMIT 1 OFFSET ?;
 
 -- name: count_finished
 SELECT count(*) FROM conveyor_finished;
@@ -33,7 +35,8 @@ SELECT count(*) FROM conveyor_finished;
 SELECT state, count(*) FROM conveyor_finished WHERE state <> 5 GROUP BY state;
 
 -- name: count_living
-SELECT (SELECT count(*) FROM conveyor_ready) + (SELECT count(*) FROM conveyor_parked),
+SELECT (SELECT count(*) FROM conveyor_ready) + (SELECT count(*) FROM conveyor_parked)
+           + (SELECT count(*) FROM conveyor_laned),
        (SELECT count(*) FROM conveyor_due),
        (SELECT count(*) FROM conveyor_lease);
 
@@ -44,7 +47,12 @@ SELECT name FROM conveyor_queue ORDER BY name;
 SELECT id, name, pause FROM conveyor_queue ORDER BY name;
 
 -- name: ready_by_queue
-SELECT queue, count(*), min(rank + priority * 60000000) FROM conveyor_ready GROUP BY queue;
+SELECT queue, sum(number), min(since) FROM (
+    SELECT queue, count(*) AS number, min(rank + priority * 60000000) AS since
+    FROM conveyor_ready GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*), min(rank + priority * 60000000) FROM conveyor_laned GROUP BY queue
+) GROUP BY queue;
 
 -- name: due_by_queue
 SELECT queue, count(*) FROM conveyor_due GROUP BY queue;

@@ -109,7 +109,7 @@ SELECT id FROM conveyor_queue WHERE pause IS NOT NULL;
 SELECT rank FROM conveyor_due WHERE queue = ? ORDER BY rank LIMIT 1;
 
 -- name: take_due
-SELECT d.rank, d.ord, d.seq, d.priority, t.id, t.execution
+SELECT d.rank, d.ord, d.seq, d.priority, t.id, t.execution, t.lane
 FROM conveyor_due d CROSS JOIN conveyor_task t ON t.seq = d.seq
 WHERE d.queue = ? AND d.rank <= ? ORDER BY d.rank, d.ord LIMIT ?;
 
@@ -135,7 +135,7 @@ INSERT INTO conveyor_lease (seq, execution, worker, at) VALUES (?, ?, ?, ?);
 SELECT 1 FROM conveyor_parked LIMIT 1;
 
 -- name: parked
-SELECT t.seq, t.id, t.execution + 1, t.story, t.body, p.queue
+SELECT t.seq, t.id, t.execution + 1, t.story, t.body, p.queue, t.lane
 FROM conveyor_parked p CROSS JOIN conveyor_task t ON t.seq = p.seq
 WHERE p.queue IN ({queues}) AND p.name IN ({names}) ORDER BY p.seq LIMIT ?;
 
@@ -176,7 +176,7 @@ WHERE seq = (SELECT seq FROM conveyor_task WHERE id = ?) AND execution = ?;
 -- name: whereabouts
 -- Where a task is: at most one of the joined tables knows it; none means ready.
 SELECT t.seq, t.queue, t.rank, coalesce(t.ord, t.seq), t.execution, t.story, t.body,
-       f.state, l.worker, d.seq, p.seq
+       f.state, l.worker, d.seq, p.seq, t.lane
 FROM conveyor_task t
 LEFT JOIN conveyor_finished f ON f.seq = t.seq
 LEFT JOIN conveyor_lease l ON l.seq = t.seq

@@ -1,0 +1,228 @@
+"""The gated side of a step: lanes and the plain line in one order, admission by the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from conveyor.brokers.sqlite import lanes, stalls, terms
+from conveyor.brokers.sqlite.book import Book
+from conveyor.brokers.sqlite.lanes import GATES, Stand
+from conveyor.brokers.sqlite.rows import (
+    CANCELLED,
+    LEVEL,
+    SKIPPED,
+    Record,
+    decode_story,
+    decode_task,
+)
+from conveyor.brokers.sqlite.settle import Ending, finish
+from conveyor.brokers.sqlite.statements import SQL
+from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.gates import Gate, Refusal, admit, refusal
+from conveyor.core.task import Task
+
+LOOKS = 256
+"""Lanes that one step looks at in vain, at most: the next one goes on."""
+PASSES = 8
+"""Lanes that a step lets out of one stall only for another gate to refuse them."""
+PATIENCE = 1.0
+"""Seconds that a stall then waits at most for that other gate."""
+_ENDS = {"cancel_newest": CANCELLED, "drop": SKIPPED}
+
+Row = tuple[Any, ...]
+"""Columns of a task that is leased: seq, id, execution, story, body."""
+
+
+def has_lanes(tx: Transaction) -> bool:
+    """Whether any task waits in a lane: all that a step without them pays."""
+    return tx.execute(GATES["any_lane"]).fetchone() is not None
+
+
+class _Head(NamedTuple):
+    """The head of an open lane."""
+
+    queue: int
+    stand: Stand
+    row: Row
+    task: Task
+
+    @property
+    def seq(self) -> int:
+        return int(self.row[0])
+
+    @property
+    def gates(self) -> Sequence[Gate]:
+        return () if self.task.terms is None else self.task.terms.gates
+
+
+class Admission:
+    """Admits tasks of lanes in one step, at most `room` of them."""
+
+    def __init__(self, tx: Transaction, room: int) -> None:
+        self._tx = tx
+        self._book = Book(tx)
+        self._room = room
+        self._looks = LOOKS
+        self._in_vain: list[tuple[Task, Gate]] = []
+        self._passes: dict[tuple[int, bytes], int] = {}
+        self._ripe = True
+
+    def concerns(self, queue: int) -> bool:
+        """Whether the queue has lanes."""
+        return self._tx.execute(GATES["any_lane_of"], (queue,)).fetchone() is not None
+
+    def claim(self, queue: int, plain: Sequence[Row], want: int) -> tuple[list[Row], int]:
+        """Choose up to `want` tasks of a queue in the order of the claim, among the first of its
+        plain line (rows that begin with rank and ord) and its lanes. Returns them, and how many of
+        the plain ones are among them.
+        """
+        chosen: list[Row] = []
+        taken = 0
+        self._ripe = True
+        while len(chosen) < want:
+            head = self._next(queue)
+            if head is None:
+                rest = plain[taken : taken + want - len(chosen)]
+                chosen += [row[2:] for row in rest]
+                taken += len(rest)
+                break
+            if taken < len(plain) and plain[taken][:2] <= head.stand[1:3]:
+                chosen.append(plain[taken][2:])
+                taken += 1
+            elif self._admit(head):
+                chosen.append(head.row)
+        return chosen, taken
+
+    def ring(self, queue: int, name: str, *, sated: bool) -> None:
+        """Let others come for what this step leaves in a queue, or spare them the way. When only
+        this worker had no room for it, those are rung for that were to be rung for anyway.
+        """
+        if (sated or self._looks <= 0) and self._leaves(queue):
+            self._tx.wake.add(name)
+        elif self._room > 0:
+            self._tx.wake.discard(name)
+
+    def _leaves(self, queue: int) -> bool:
+        execute = self._tx.execute
+        for statement in (SQL["any_ready"], GATES["any_open_lane"]):
+            if execute(statement, (queue,)).fetchone() is not None:
+                return True
+        return bool(execute(GATES["ripe_stalls"], (queue, self._tx.now, 1)).fetchall())
+
+    def next_due(self, queues: Sequence[tuple[int, str]]) -> int | None:
+        """Return when a lane of these queues looks again."""
+        if self._room <= 0:
+            # Until it has a slot of its own, time brings this worker nothing.
+            return None
+        if self._looks <= 0:
+            return self._tx.now
+        execute = self._tx.execute
+        times = [execute(GATES["first_opening"], (queue,)).fetchone()[0] for queue, _ in queues]
+        return min((time for time in times if time is not None), default=None)
+
+    def write(self) -> None:
+        """Store the states of the gates, when what was chosen has its leases."""
+        self._book.write()
+        for task, gate in self._in_vain:
+            self._cancel_oldest(task, gate)
+
+    def _next(self, queue: int) -> _Head | None:
+        """Return the head of the open lane that stands first, if there is room for it."""
+        if self._room <= 0 or self._looks <= 0:
+            return None
+        if self._ripe:
+            self._ripe = False
+            stalls.let_out(self._tx, queue, LOOKS)
+        found = self._tx.execute(GATES["next_lane"], (queue,)).fetchone()
+        if found is None:
+            return None
+        return _Head(queue, Stand(*found[:7]), found[7:], decode_task(found[-1]))
+
+    def _admit(self, head: _Head) -> bool:
+        book, gates = self._book, head.gates
+        states = [book.state(gate) for gate in gates]
+        verdict = admit(gates, states, book.now, holds=book.holds(gates, head.seq))
+        if isinstance(verdict, Refusal):
+            self._looks -= 1
+            self._refuse(head, verdict)
+            return False
+        self._room -= 1
+        book.admitted(gates, verdict, head.seq)
+        asked, turn, weight = head.task.terms, None, 0
+        if asked is not None and asked.fair is not None:
+            turn = self._tx.now - head.task.priority * LEVEL
+            weight = asked.fair.weight
+        lanes.advance(self._tx, head.queue, head.stand, turn, weight)
+        for gate in gates:
+            self._pass_on(gate, head.queue)
+        if asked is not None and asked.unique is not None and asked.unique.until != "done":
+            self._tx.execute(GATES["give_unique"], (head.seq,))
+        return True
+
+    def _pass_on(self, gate: Gate, queue: int, elsewhere: Refusal | None = None) -> None:
+        """Time the lanes that wait for `gate` by what is left of it: who looked may have been
+        their scout. `elsewhere`: another gate refused the scout.
+        """
+        refused = refusal(gate, self._book.state(gate), self._book.now)
+        rule = stalls.rule_of(gate)
+        opens: int | None = self._tx.now
+        if refused is not None:
+            opens = stalls.opening(self._tx, refused.at)
+            if opens is None:
+                return
+        elif elsewhere is not None:
+            opens = self._patience((self._book.number(gate), rule), elsewhere)
+        where = (self._book.number(gate), queue, rule)
+        if self._tx.execute(GATES["time_stall"], (opens, *where)).rowcount:
+            self._ripe = True
+
+    def _patience(self, stall: tuple[int, bytes], elsewhere: Refusal) -> int | None:
+        """Lanes that share two gates would all move from one to the other and back; when several
+        in a row were refused by a gate that opens soon, the rest waits for that where it is.
+        """
+        passed = self._passes[stall] = self._passes.get(stall, 0) + 1
+        at = elsewhere.at
+        if passed > PASSES and at is not None and at - self._book.now <= PATIENCE:
+            return stalls.opening(self._tx, at)
+        return self._tx.now
+
+    def _refuse(self, head: _Head, refused: Refusal) -> None:
+        gate, tx = refused.gate, self._tx
+        if refused.why == "full" and gate.on_full in _ENDS:
+            self._end(head, gate)
+            return
+        if refused.why == "full" and gate.on_full == "cancel_oldest":
+            self._in_vain.append((head.task, gate))
+        where = (self._book.number(gate), head.queue, stalls.rule_of(gate))
+        opens = stalls.opening(tx, refused.at)
+        ((stall,),) = tx.execute(GATES["set_stall"], (*where, opens)).fetchall()
+        tx.execute(GATES["stall_lane"], (stall, head.queue, head.stand.lane))
+        for other in head.gates:
+            if other is not gate:
+                self._pass_on(other, head.queue, refused)
+
+    def _end(self, head: _Head, gate: Gate) -> None:
+        """End the head because a limit is full."""
+        tx, state = self._tx, _ENDS[gate.on_full]
+        lanes.advance(tx, head.queue, head.stand)
+        seq, task_id, execution, story, _ = head.row
+        reason = f"the limit {gate.limit!r} was full when its turn came"
+        record = Record(None, decode_story(story).counters, None, reason)
+        finish(tx, seq, Ending(state, execution - 1, record))
+        tx.changed(state, execution - 1, head.queue, task_id)
+        if head.task.terms is not None:
+            terms.ended(tx, [(seq, head.task.terms)])
+        for other in head.gates:
+            if other is not gate:
+                self._pass_on(other, head.queue)
+
+    def _cancel_oldest(self, task: Task, gate: Gate) -> None:
+        """Flag the task that has run longest under the gate, unless it is flagged already."""
+        found = self._tx.execute(GATES["oldest_holder"], (self._book.number(gate),)).fetchone()
+        if found is None or found[1]:
+            return
+        seq, _, token = found
+        why = f"cancelled because the limit {gate.limit!r} is full and {task.id} came"
+        self._tx.run("flag_cancel", (why, seq))
+        self._tx.wake_workers.add(token)

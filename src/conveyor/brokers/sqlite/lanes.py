@@ -1,0 +1,119 @@
+"""Where gated tasks wait: in lanes, of which each stands in the order of the claim as one.
+
+A lane is *open* when it may look whether its head is admitted, and *stalled* when a gate refused it
+(see `conveyor.brokers.sqlite.stalls`). Whenever another task becomes its head, it opens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from conveyor.brokers.sqlite.statements import statements
+from conveyor.brokers.sqlite.transaction import Transaction
+from conveyor.core.task import Terms
+
+GATES = statements("gates")
+
+
+class Place(NamedTuple):
+    """Where a task waits in its queue; rank and ord are those of its row."""
+
+    queue: int
+    lane: bytes
+    rank: int
+    ord: int
+
+
+def mark_of(terms: Terms | None) -> bytes | None:
+    """Return what the row of a task says of its terms: its lane, nothing when it waits in the plain
+    line and yet holds something, None when it is plain.
+    """
+    if terms is None:
+        return None
+    if terms.lane:
+        return bytes.fromhex(terms.lane)
+    return b"" if terms.unique is not None else None
+
+
+def join(tx: Transaction, place: Place, seq: int, priority: int) -> None:
+    """Let a new task wait at the end of its lane."""
+    _insert(tx, place, seq, priority, front=1)
+
+
+def rejoin(tx: Transaction, place: Place, seq: int, priority: int) -> None:
+    """Let a task wait that was due, or leased before. One that kept its slot goes first."""
+    # Whatever slot it still has is that of a line.
+    kept = tx.execute(GATES["slots_of"], (seq,)).fetchone() is not None
+    if not _insert(tx, place, seq, priority, front=int(not kept)):
+        _look_at_head(tx, place.queue, place.lane)
+
+
+def _insert(tx: Transaction, place: Place, seq: int, priority: int, front: int) -> bool:
+    """Put a task in its lane; says whether it is alone there."""
+    queue, lane, rank, order = place
+    tx.execute(GATES["insert_laned"], (queue, lane, front, rank, order, seq, priority))
+    return tx.execute(GATES["insert_lane"], (queue, lane, seq, rank, order)).rowcount == 1
+
+
+def leave(tx: Transaction, place: Place) -> None:
+    """Take a waiting task out of its lane."""
+    queue, lane, rank, order = place
+    tx.execute(GATES["delete_laned"], (queue, lane, rank, order))
+    _look_at_head(tx, queue, lane)
+
+
+def _look_at_head(tx: Transaction, queue: int, lane: bytes) -> None:
+    """Open the lane if its first task is another one than before; forget it when it is empty."""
+    first = tx.execute(GATES["first_in_lane"], (queue, lane)).fetchone()
+    if first is None:
+        tx.execute(GATES["delete_lane"], (queue, lane))
+        return
+    head, _, order, floor, _ = tx.execute(GATES["lane"], (queue, lane)).fetchone()
+    if head == first[0]:
+        return
+    seq, rank, ord_ = first
+    if floor is not None and rank <= floor:
+        rank, ord_ = floor, order
+    tx.execute(GATES["reopen_lane"], (seq, rank, ord_, queue, lane))
+
+
+class Stand(NamedTuple):
+    """A lane as it stands, with the place of its head."""
+
+    lane: bytes
+    rank: int
+    ord: int
+    floor: int | None
+    used: int
+    head_rank: int
+    head_ord: int
+
+
+def advance(
+    tx: Transaction, queue: int, stand: Stand, turn: int | None = None, weight: int = 0
+) -> bool:
+    """Take the head out of its lane; says whether somebody is behind it.
+
+    `turn` is the rank of a fair lane whose turn ends now, and a turn is `weight` tasks; 0 when the
+    head has not had its turn, or there are none.
+    """
+    lane = stand.lane
+    tx.execute(GATES["delete_laned"], (queue, lane, stand.head_rank, stand.head_ord))
+    behind = tx.execute(GATES["first_in_lane"], (queue, lane)).fetchone()
+    if behind is None:
+        tx.execute(GATES["delete_lane"], (queue, lane))
+        return False
+    head, rank, order = behind
+    floor, used = stand.floor, stand.used
+    if turn is not None and weight > 0:
+        used += 1
+        if used >= weight:
+            floor, used = turn, 0
+            if rank <= turn:
+                rank, order = turn, tx.numbers(1)
+        elif rank <= stand.rank:
+            rank, order = stand.rank, stand.ord
+    elif floor is not None and rank <= floor:
+        rank, order = floor, stand.ord
+    tx.execute(GATES["move_lane"], (head, rank, order, floor, used, queue, lane))
+    return True
