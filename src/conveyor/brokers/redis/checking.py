@@ -15,6 +15,7 @@ from conveyor.brokers.redis.listing import (
     DUE,
     FAILED,
     RUNNING,
+    SKIPPED,
     WAITING,
     all_ids,
     buckets,
@@ -65,7 +66,7 @@ async def _check_queue(store: Store, queue: str) -> Wrong:
     places.update(running)
     successes = await all_ids(store, queue, [s for _, s in await buckets(store, queue, "f")])
     places.update(successes)
-    dead = await all_ids(store, queue, [FAILED]) | await all_ids(store, queue, [CANCELLED])
+    dead = await all_ids(store, queue, [FAILED, CANCELLED, SKIPPED])
     places.update(dead)
     _note(wrong, "I1", "are in no state", known - places.keys())
     _note(wrong, "I1", "are in several states", {key for key, n in places.items() if n > 1})
@@ -122,7 +123,7 @@ async def _check_ends(store: Store, queue: str, ids: set[bytes], wrong: Wrong) -
     for start in range(0, len(listed), 500):
         page = dict.fromkeys(listed[start : start + 500], queue)
         for key, look in (await look_at(store, page)).items():
-            if look[0] not in {b"s", b"f", b"c"}:
+            if look[0] not in {b"s", b"f", b"c", b"k"}:
                 continue
             _, ending = read_ending(look[2])
             numbers = [execution.number for execution in ending.executions]
