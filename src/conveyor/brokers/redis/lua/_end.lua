@@ -1,3 +1,4 @@
+-- exports: end_waiting let_go
 -- Ends tasks that do not run.
 -- What a task with terms gives back at its end.
 local function let_go(id, name, terms)

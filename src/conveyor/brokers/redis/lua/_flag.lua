@@ -1,3 +1,4 @@
+-- exports: flag_running
 -- Asks a running task to stop: its worker finds it in its next step, or is told by its bell. `base`: the
 -- root of its queue.
 local function flag_running(id, hold, flag, base)

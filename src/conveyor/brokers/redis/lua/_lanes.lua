@@ -1,3 +1,4 @@
+-- exports: due_member wait_in_lane promote_gated put_back open_due ring_elsewhere
 -- Lanes: where gated tasks wait.
 --   l:<lane>     ZSET id -> ms since when it waits; of a task that goes first, AHEAD_MS less
 --   gw           HASH id -> lane, of all tasks that wait in lanes
@@ -144,6 +145,28 @@ local function keeps_slot(id, terms)
     if has_slot(gate, id .. root) then return true end
   end
   return false
+end
+
+-- A task that comes back and kept its slot goes first in its lane.
+local function wait_in_lane(id, priority, since, terms)
+  if terms[LANE] == '' then return wait(id, priority, since) end
+  return join(id, priority, terms[LANE], since, keeps_slot(id, terms))
+end
+
+-- Whether a task kept a slot is told by its gates, and they are in its record.
+local function promote_gated(member, since)
+  local id = string.sub(member, 1, 16)
+  local packed = call('HGET', tasks_of(id), id)
+  if not packed then return end
+  local task = fields_of(packed, TERMS)
+  wait_in_lane(id, task[PRIORITY], since, task[TERMS])
+end
+
+-- What an execution gives back whose task lives on.
+local function put_back(id, name, terms)
+  free_slots(id, terms, false)
+  local unique = terms[UNIQUE]
+  if unique and unique[UNTIL] == 'queued' then take_unique_back(id, name, unique) end
 end
 
 -- Opens gates whose time has come, at most `limit`. Returns when the next one's comes.

@@ -75,11 +75,7 @@ local function live_on(entry, letter)
       call('LTRIM', history, -KEPT_EXECUTIONS, -1)
     end
   end
-  if terms then
-    free_slots(id, terms, false)
-    local unique = terms[UNIQUE]
-    if unique and unique[UNTIL] == 'queued' then take_unique_back(id, entry[11], unique) end
-  end
+  if terms then lanes().put_back(id, entry[11], terms) end
   if letter == 'd' then
     schedule(id, priority, now + entry[5], terms)
     tell('d' .. number, id, 1)
@@ -108,7 +104,7 @@ local function settle_one(entry)
   if letter == 's' or letter == 'f' or letter == 'c' or letter == 'k' or flag then
     if letter == 'q' or letter == 'd' or letter == 'p' then letter = 'c' end
     finish(id, letter, entry[6], flag, entry[9], entry[10])
-    if entry[12] then let_go(id, entry[11], entry[12]) end
+    if entry[12] then lanes().let_go(id, entry[11], entry[12]) end
     tell(letter .. number, id, 1)
     return 0
   end

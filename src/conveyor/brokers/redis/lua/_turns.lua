@@ -1,3 +1,4 @@
+-- exports: claim_in_order looked_enough end_of_turns
 -- The order of the claim over plain tasks and lanes. A lane stands where its head would stand among the
 -- plain tasks; a fair one, once it had its turn, no earlier than at that moment.
 --   turn   STRING ms of the last turn of a fair lane: each is a little later than the one before it
@@ -127,4 +128,8 @@ end
 
 local function end_of_turns()
   if turn then call('SET', root .. ':turn', exactly(turn)) end
+end
+
+local function looked_enough()
+  return looks >= MOST_LOOKS
 end

@@ -4,27 +4,16 @@
 --   due         ZSET id + priority digit + lane, if it has one -> ms
 local PLAIN_BYTES = 17
 
--- `terms`: nil for a plain task. One that comes back and kept its slot goes first in its lane. Returns
--- how many became available.
+-- `terms`: nil for a plain task. Returns how many became available.
 local function wait(id, priority, since, terms)
-  if terms and terms[LANE] ~= '' then
-    return join(id, priority, terms[LANE], since, keeps_slot(id, terms))
-  end
+  if terms then return lanes().wait_in_lane(id, priority, since, terms) end
   call('RPUSH', root .. ':q:' .. priority, id .. six(since))
   return 1
 end
 
 local function schedule(id, priority, due, terms)
-  call('ZADD', root .. ':due', whole(due), due_member(id, priority, terms))
-end
-
--- The lane of a task that kept a slot has to know it, and that is in its record.
-local function promote_gated(member, since)
-  local id = string.sub(member, 1, 16)
-  local packed = call('HGET', tasks_of(id), id)
-  if not packed then return end
-  local task = fields_of(packed, TERMS)
-  wait(id, task[PRIORITY], since, task[TERMS])
+  local member = terms and lanes().due_member(id, priority, terms) or id .. priority
+  call('ZADD', root .. ':due', whole(due), member)
 end
 
 -- Moves at most `limit` due tasks to their lists. Returns how many, and when the next one is due.
@@ -38,7 +27,7 @@ local function promote(limit)
     local member = due[k]
     members[#members + 1] = member
     if #member > PLAIN_BYTES then
-      promote_gated(member, tonumber(due[k + 1]))
+      lanes().promote_gated(member, tonumber(due[k + 1]))
     else
       local priority = string.sub(member, PLAIN_BYTES)
       local list = lists[priority]

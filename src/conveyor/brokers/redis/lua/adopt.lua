@@ -1,4 +1,5 @@
--- include: clock fields terms bucket tell ring unique gates lanes lease
+-- include: clock bucket tell ring lease
+-- lanes: fields terms unique gates lanes adopt
 -- Leases parked tasks whose names the worker knows.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] MessagePack of the names it knows
 -- Reply: {now, 1 if the worker's lease is live here or nothing is parked, leased tasks as one
@@ -8,24 +9,11 @@ local names = call('SMEMBERS', root .. ':pn')
 if #names == 0 then return { whole(now), 1, '', {} } end
 if not may_lease(worker) then return { whole(now), 0, '', {} } end
 
--- Parked tasks stand in no lane; those with gates are admitted all the same.
-local function is_admitted(id)
-  local task = fields_of(call('HGET', tasks_of(id), id), TERMS)
-  local terms = asking(task[TERMS])
-  if not terms then return true end
-  if admit(terms[GATES], id .. root) then return false end
-  local unique = terms[UNIQUE]
-  if unique and (unique[UNTIL] == 'queued' or unique[UNTIL] == 'start') then
-    free_unique(key_field(task[NAME], unique[U_KEY]), id)
-  end
-  return true
-end
-
 local function adopt_named(name)
   local key, ids = root .. ':p:' .. name, {}
   local popped = call('ZPOPMIN', key, want - #leased)
   for k = 1, #popped, 2 do
-    if is_admitted(popped[k]) then
+    if lanes().is_admitted(popped[k]) then
       ids[#ids + 1] = popped[k]
     else
       call('ZADD', key, popped[k + 1], popped[k])

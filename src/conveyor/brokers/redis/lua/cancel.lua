@@ -1,4 +1,5 @@
--- include: clock ids fields terms bucket tell ring unique gates lanes finish end flag
+-- include: clock ids bucket tell ring finish
+-- lanes: fields terms unique gates lanes end flag
 -- Cancels waiting tasks and flags running ones.
 -- ARGV[2]: ids, joined   ARGV[3]: the packed cancellation (who, why)
 -- Reply: {place, letter of the state after the call, place ...} of the ids known here
@@ -9,13 +10,13 @@ local function cancel(id)
   if not packed then return nil end
   local hold = call('HGET', root .. ':i', id)
   if hold then
-    flag_running(id, hold, flag, root)
+    lanes().flag_running(id, hold, flag, root)
     return 'r'
   end
   if call('HEXISTS', successes_of(id), id) == 1 then return 's' end
   if call('HEXISTS', root .. ':failed', id) == 1 then return 'f' end
   if call('HEXISTS', root .. ':skipped', id) == 1 then return 'k' end
-  if call('HEXISTS', root .. ':cancelled', id) == 0 then end_waiting(id, packed, 'c', flag) end
+  if call('HEXISTS', root .. ':cancelled', id) == 0 then lanes().end_waiting(id, packed, 'c', flag) end
   return 'c'
 end
 
@@ -27,5 +28,5 @@ for place, id in ipairs(split(ARGV[2], 16)) do
   end
 end
 publish()
-ring(ring_elsewhere())
+if lanes_made then ring(lanes_made.ring_elsewhere()) end
 return states_after

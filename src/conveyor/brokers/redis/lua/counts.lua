@@ -1,8 +1,8 @@
--- include: clock ids fields terms bucket tell ring gates lanes
+-- include: clock bucket
 -- How many tasks of a queue are in each state, counted where they lie.
 -- Reply: {now, queued, parked, scheduled, running, succeeded, failed, cancelled, skipped, ms when the
 -- longest-waiting one became available or -1, the packed pause or ''}
-local MOST_LOOKED_AT = 1000
+local MOST_LOOKED_AT, AHEAD_MS = 1000, 70368744177664
 local tomb = root .. ':tomb'
 local queued, oldest = call('HLEN', root .. ':gw') - tonumber(call('HGET', tomb, '') or 0), nil
 
@@ -27,7 +27,8 @@ local some = call('HSCAN', root .. ':parked', '0', 'COUNT', MOST_LOOKED_AT)[2]
 for k = 1, #some, 2 do lanes[#lanes + 1] = some[k] end
 for _, lane in ipairs(lanes) do
   local head = call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
-  local since = head[2] and since_of(head[2])
+  local since = head[2] and tonumber(head[2])
+  if since and since < 0 then since = since + AHEAD_MS end
   if since then oldest = oldest and math.min(oldest, since) or since end
 end
 

@@ -1,4 +1,5 @@
--- include: clock ids fields terms bucket tell ring unique gates lanes wait finish end look
+-- include: clock ids fields terms bucket tell ring unique wait finish look
+-- lanes: gates lanes end
 -- Stores new tasks of one queue that have keys, due times or terms, and their neighbours: all of them,
 -- or (an error at the first write) none.
 -- ARGV[2]: MessagePack of {id, priority, task, delay in ms or -1, due in ms or -1, key field or '',
@@ -51,7 +52,7 @@ local function contend(id, field, unique)
   local packed = unique[ON_CONFLICT] == 'replace' and waiting_record(owner)
   if not packed then return owner end
   local flag = cmsgpack.pack({ '', 'replaced by ' .. text_of(id) })
-  end_waiting(owner, packed, 'c', flag)
+  lanes().end_waiting(owner, packed, 'c', flag)
   return nil, began
 end
 
@@ -102,5 +103,5 @@ for place, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
   available = available + push_entry(place, entry)
 end
 publish()
-ring(math.max(available, soon, ring_elsewhere()))
+ring(math.max(available, soon, lanes_made and lanes_made.ring_elsewhere() or 0))
 return { unknown, answers }

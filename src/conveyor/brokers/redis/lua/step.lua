@@ -1,4 +1,5 @@
--- include: clock ids fields terms bucket tell ring unique gates lanes wait finish end flag lease claim turns settle
+-- include: clock bucket tell ring wait finish lease claim settle
+-- lanes: fields terms unique gates lanes end flag turns
 -- One beat of a worker on one queue: settle, promote, lease; in one atomic go.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] '1' when it listens for its bell
 -- ARGV[5] how many of them may come from lanes  ARGV[6] to ARGV[9] the settlements, see _settle.lua
@@ -19,7 +20,7 @@ local function earlier(one, other)
 end
 
 local function claim(lists, number)
-  local ids, number_of_lanes = claim_in_order(lists, number, slots - from_lanes)
+  local ids, number_of_lanes = lanes().claim_in_order(lists, number, slots - from_lanes)
   from_lanes = from_lanes + number_of_lanes
   return ids, #ids > 0
 end
@@ -34,7 +35,7 @@ local function lease_all(gated)
       looked_at = looked_at + number
       give(ids, worker)
     end
-    if looked_at >= MOST_LOOKED_AT or leased_bytes >= MOST_BYTES or looks >= MOST_LOOKS then
+    if looked_at >= MOST_LOOKED_AT or leased_bytes >= MOST_BYTES or (gated and lanes().looked_enough()) then
       more = 1
       break
     end
@@ -45,12 +46,12 @@ local function lease_all(gated)
 end
 
 local gated = call('EXISTS', root .. ':lanes', root .. ':later') > 0
-if gated then next_due = earlier(next_due, open_due(MOST_PROMOTED)) end
+if gated then next_due = earlier(next_due, lanes().open_due(MOST_PROMOTED)) end
 if want > 0 and live and call('EXISTS', root .. ':pause') == 0 then lease_all(gated) end
 
 local lanes_wait = false
 if gated then
-  end_of_turns()
+  lanes().end_of_turns()
   next_due = earlier(next_due, tonumber(call('ZRANGE', root .. ':later', 0, 0, 'WITHSCORES')[2]))
   lanes_wait = want > 0 and live and call('EXISTS', root .. ':lanes') == 1 and call('EXISTS', root .. ':pause') == 0
 end
@@ -67,7 +68,7 @@ elseif live and ARGV[4] == '1' then
   -- Not worth an error when memory is full: the worker looks again within a second.
   redis.pcall('SADD', root .. ':idle', worker)
 end
-local opened = ring_elsewhere()
+local opened = lanes_made and lanes_made.ring_elsewhere() or 0
 if left > 0 or lanes_wait then
   ring(1)
 elseif want == 0 or not live then

@@ -1,4 +1,5 @@
--- include: clock fields terms bucket tell ring gates lanes wait
+-- include: clock bucket tell ring wait
+-- lanes: fields terms unique gates lanes
 -- Housekeeping of one queue: promotes due tasks, prunes what retention has ended; at most ARGV[2] of
 -- each kind, so that no call takes long. Reply: {promoted, pruned, workers whose copy of the lease
 -- here is long over though nobody swept them}
@@ -23,8 +24,8 @@ end
 
 -- Gates that are out of debt or open again need no state.
 local function forget_idle_gates()
-  call('ZREMRANGEBYSCORE', shared .. 'tat', '-inf', exactly(seconds))
-  local open = call('ZRANGEBYSCORE', shared .. 'shut', '-inf', exactly(seconds), 'LIMIT', 0, limit)
+  call('ZREMRANGEBYSCORE', shared .. 'tat', '-inf', whole(math.floor(now / 1000)))
+  local open = call('ZRANGEBYSCORE', shared .. 'shut', '-inf', whole(math.floor(now / 1000)), 'LIMIT', 0, limit)
   if #open == 0 then return end
   call('ZREM', shared .. 'shut', unpack(open))
   call('HDEL', shared .. 'why', unpack(open))
@@ -71,11 +72,11 @@ local function prune_successes()
 end
 
 local promoted = promote(limit)
-open_due(limit)
+lanes().open_due(limit)
 prune_periods()
 forget_idle_gates()
 local pruned = prune_keys() + prune_dead() + prune_successes()
 call('ZREMRANGEBYSCORE', root .. ':w', whole(SWEPT_KEPT_MS - now), 0)
-ring(promoted + ring_elsewhere())
+ring(promoted + lanes().ring_elsewhere())
 local stale = call('ZRANGEBYSCORE', root .. ':w', '(0', whole(now - STALE_MS), 'LIMIT', 0, 100)
 return { promoted, pruned, stale }
