@@ -21,6 +21,7 @@ from conveyor.brokers.redis.bells import Bells
 from conveyor.brokers.redis.documents import RedisDocuments, RedisTallies
 from conveyor.brokers.redis.durability import Durability
 from conveyor.brokers.redis.ending import Ending
+from conveyor.brokers.redis.gates import RedisGates
 from conveyor.brokers.redis.inspector import RedisInspector
 from conveyor.brokers.redis.pushing import Pushing
 from conveyor.brokers.redis.renewing import Renewing
@@ -49,6 +50,7 @@ class RedisBroker:
         self._ending = Ending(self._store)
         self._tidying = Tidying(self._store)
         self._inspector = RedisInspector(self._store)
+        self._gates = RedisGates(self._store)
         self._documents = RedisDocuments(self._store)
         self._tallies = RedisTallies(self._store)
 
@@ -65,6 +67,11 @@ class RedisBroker:
     def inspector(self) -> RedisInspector:
         """The read-only view of this store."""
         return self._inspector
+
+    @property
+    def gates(self) -> RedisGates:
+        """The limits of this store."""
+        return self._gates
 
     @property
     def documents(self) -> RedisDocuments:
