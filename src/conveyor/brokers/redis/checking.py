@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from conveyor.brokers.base import Violation
+from conveyor.brokers.redis.checking_lanes import check_lanes
 from conveyor.brokers.redis.listing import (
     CANCELLED,
     DUE,
@@ -75,7 +76,7 @@ async def _check_queue(store: Store, queue: str) -> Wrong:
     await _check_leases(store, queue, wrong)
     await _check_ends(store, queue, successes | dead, wrong)
     await _check_keys(store, queue, known, wrong)
-    return wrong
+    return wrong | await check_lanes(store, queue)
 
 
 def _note(wrong: Wrong, invariant: str, message: str, ids: set[bytes]) -> None:
@@ -137,15 +138,18 @@ async def _check_ends(store: Store, queue: str, ids: set[bytes], wrong: Wrong) -
 
 
 async def _check_keys(store: Store, queue: str, known: set[bytes], wrong: Wrong) -> None:
-    """I7: a key names a task that exists."""
+    """I7: a key, idempotent or unique, names a task that exists."""
     root = store.root(queue)
-    owners: dict[bytes, Any]
-    owners, ending = map(
-        pairs,
-        await store.ask(
-            store.plain("HGETALL", root, ":keys"),
-            store.plain("ZRANGE", root, ":kx", 0, -1, "WITHSCORES"),
-        ),
-    )
-    lost = {o[:16] for field, o in owners.items() if o[:16] not in known and field not in ending}
-    _note(wrong, "I7", "own a key but do not exist", lost)
+    for keys, ends in ((":keys", ":kx"), (":uniq", ":ux")):
+        owners: dict[bytes, Any]
+        owners, ending = map(
+            pairs,
+            await store.ask(
+                store.plain("HGETALL", root, keys),
+                store.plain("ZRANGE", root, ends, 0, -1, "WITHSCORES"),
+            ),
+        )
+        lost = {
+            o[:16] for field, o in owners.items() if o[:16] not in known and field not in ending
+        }
+        _note(wrong, "I7", "own a key but do not exist", lost)

@@ -1,8 +1,8 @@
 """The Lua scripts, each put together from its file and the snippets its first lines name.
 
-What only gated tasks need is named by `-- lanes:` instead of `-- include:`. It becomes the body of one
-function, `lanes()`, which returns what its snippets export: making a closure costs the server a
-tenth of a microsecond, and a step on plain tasks would make sixty for nothing.
+What only gated tasks need is named by `-- lanes:` instead of `-- include:`. It becomes the body of
+one function, `lanes()`, which returns what its snippets export: a script makes all its closures
+anew in every call, and for plain tasks these would be made for nothing.
 """
 
 from __future__ import annotations
