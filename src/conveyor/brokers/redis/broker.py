@@ -18,8 +18,10 @@ from conveyor.brokers.base import (
 )
 from conveyor.brokers.redis.address import parse
 from conveyor.brokers.redis.bells import Bells
+from conveyor.brokers.redis.documents import RedisDocuments, RedisTallies
 from conveyor.brokers.redis.durability import Durability
 from conveyor.brokers.redis.ending import Ending
+from conveyor.brokers.redis.gates import RedisGates
 from conveyor.brokers.redis.inspector import RedisInspector
 from conveyor.brokers.redis.pushing import Pushing
 from conveyor.brokers.redis.renewing import Renewing
@@ -48,6 +50,9 @@ class RedisBroker:
         self._ending = Ending(self._store)
         self._tidying = Tidying(self._store)
         self._inspector = RedisInspector(self._store)
+        self._gates = RedisGates(self._store)
+        self._documents = RedisDocuments(self._store)
+        self._tallies = RedisTallies(self._store)
 
     def __repr__(self) -> str:
         """Show where, never the password."""
@@ -62,6 +67,21 @@ class RedisBroker:
     def inspector(self) -> RedisInspector:
         """The read-only view of this store."""
         return self._inspector
+
+    @property
+    def gates(self) -> RedisGates:
+        """The limits of this store."""
+        return self._gates
+
+    @property
+    def documents(self) -> RedisDocuments:
+        """Schedules, strikes, graphs: small shared facts."""
+        return self._documents
+
+    @property
+    def tallies(self) -> RedisTallies:
+        """Fan-ins of workflows."""
+        return self._tallies
 
     async def open(self) -> None:
         """Connect and look at the server's settings. Raises `BrokerUnavailable` or

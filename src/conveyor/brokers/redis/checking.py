@@ -10,11 +10,13 @@ from collections import Counter
 from typing import Any
 
 from conveyor.brokers.base import Violation
+from conveyor.brokers.redis.checking_lanes import check_lanes
 from conveyor.brokers.redis.listing import (
     CANCELLED,
     DUE,
     FAILED,
     RUNNING,
+    SKIPPED,
     WAITING,
     all_ids,
     buckets,
@@ -65,7 +67,7 @@ async def _check_queue(store: Store, queue: str) -> Wrong:
     places.update(running)
     successes = await all_ids(store, queue, [s for _, s in await buckets(store, queue, "f")])
     places.update(successes)
-    dead = await all_ids(store, queue, [FAILED]) | await all_ids(store, queue, [CANCELLED])
+    dead = await all_ids(store, queue, [FAILED, CANCELLED, SKIPPED])
     places.update(dead)
     _note(wrong, "I1", "are in no state", known - places.keys())
     _note(wrong, "I1", "are in several states", {key for key, n in places.items() if n > 1})
@@ -74,7 +76,7 @@ async def _check_queue(store: Store, queue: str) -> Wrong:
     await _check_leases(store, queue, wrong)
     await _check_ends(store, queue, successes | dead, wrong)
     await _check_keys(store, queue, known, wrong)
-    return wrong
+    return wrong | await check_lanes(store, queue)
 
 
 def _note(wrong: Wrong, invariant: str, message: str, ids: set[bytes]) -> None:
@@ -122,7 +124,7 @@ async def _check_ends(store: Store, queue: str, ids: set[bytes], wrong: Wrong) -
     for start in range(0, len(listed), 500):
         page = dict.fromkeys(listed[start : start + 500], queue)
         for key, look in (await look_at(store, page)).items():
-            if look[0] not in {b"s", b"f", b"c"}:
+            if look[0] not in {b"s", b"f", b"c", b"k"}:
                 continue
             _, ending = read_ending(look[2])
             numbers = [execution.number for execution in ending.executions]
@@ -136,15 +138,18 @@ async def _check_ends(store: Store, queue: str, ids: set[bytes], wrong: Wrong) -
 
 
 async def _check_keys(store: Store, queue: str, known: set[bytes], wrong: Wrong) -> None:
-    """I7: a key names a task that exists."""
+    """I7: a key, idempotent or unique, names a task that exists."""
     root = store.root(queue)
-    owners: dict[bytes, Any]
-    owners, ending = map(
-        pairs,
-        await store.ask(
-            store.plain("HGETALL", root, ":keys"),
-            store.plain("ZRANGE", root, ":kx", 0, -1, "WITHSCORES"),
-        ),
-    )
-    lost = {o[:16] for field, o in owners.items() if o[:16] not in known and field not in ending}
-    _note(wrong, "I7", "own a key but do not exist", lost)
+    for keys, ends in ((":keys", ":kx"), (":uniq", ":ux")):
+        owners: dict[bytes, Any]
+        owners, ending = map(
+            pairs,
+            await store.ask(
+                store.plain("HGETALL", root, keys),
+                store.plain("ZRANGE", root, ends, 0, -1, "WITHSCORES"),
+            ),
+        )
+        lost = {
+            o[:16] for field, o in owners.items() if o[:16] not in known and field not in ending
+        }
+        _note(wrong, "I7", "own a key but do not exist", lost)

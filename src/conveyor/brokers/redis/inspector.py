@@ -41,7 +41,8 @@ class RedisInspector:
         """Tasks by state."""
         counts: dict[State, int] = {}
         for _, numbers in await self._count():
-            _, queued, parked, scheduled, running, succeeded, failed, cancelled, _, _ = numbers
+            _, queued, parked, scheduled, running, *final, _, _ = numbers
+            succeeded, failed, cancelled, skipped = final
             for state, number in (
                 (State.QUEUED, queued + parked),
                 (State.SCHEDULED, scheduled),
@@ -49,6 +50,7 @@ class RedisInspector:
                 (State.SUCCEEDED, succeeded),
                 (State.FAILED, failed),
                 (State.CANCELLED, cancelled),
+                (State.SKIPPED, skipped),
             ):
                 if number:
                     counts[state] = counts.get(state, 0) + number
@@ -62,7 +64,7 @@ class RedisInspector:
         """Every queue as it stands."""
         infos = []
         for queue, numbers in await self._count():
-            now, queued, parked, scheduled, running, _, _, _, since, pause = numbers
+            now, queued, parked, scheduled, running, *_, since, pause = numbers
             waits = queued > 0 and since != b"-1"
             infos.append(
                 QueueInfo(

@@ -19,12 +19,18 @@ RUNNING: Source = ("hash", ":i")
 DUE: Source = ("zset", ":due")
 FAILED: Source = ("hash", ":failed")
 CANCELLED: Source = ("hash", ":cancelled")
-WAITING: tuple[Source, ...] = tuple(("list", f":q:{priority}") for priority in range(10))
+SKIPPED: Source = ("hash", ":skipped")
+GATED: Source = ("hash", ":gw")
+WAITING: tuple[Source, ...] = (
+    *(("list", f":q:{priority}") for priority in range(10)),
+    GATED,
+)
 _SOURCES = {
     State.RUNNING: (RUNNING,),
     State.SCHEDULED: (DUE,),
     State.FAILED: (FAILED,),
     State.CANCELLED: (CANCELLED,),
+    State.SKIPPED: (SKIPPED,),
 }
 
 

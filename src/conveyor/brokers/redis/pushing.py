@@ -10,6 +10,7 @@ from conveyor.brokers.base import Pushed
 from conveyor.brokers.redis.durability import Durability
 from conveyor.brokers.redis.faults import Unanswered
 from conveyor.brokers.redis.records import (
+    asking,
     encode,
     join_ids,
     key_field,
@@ -55,7 +56,8 @@ class Pushing:
             await self._store.register(sorted(new_queues))
         ids = [new.task.id for new in tasks]
         commands = [
-            self._store.on_queue("push", queue, *pack_push(mine)) for queue, mine in queues.items()
+            self._store.on_queue(name, queue, *args)
+            for queue, (name, args) in ((queue, pack_push(mine)) for queue, mine in queues.items())
         ]
         replies = await self._send(commands, ids)
         answers = {task_id: Pushed(task_id) for task_id in ids}
@@ -95,19 +97,23 @@ class Pushing:
         raise EnqueueUnknown(ids)
 
 
-def pack_push(tasks: Sequence[NewTask]) -> tuple[bytes, ...]:
-    """Pack the tasks of one queue for lua/push.lua."""
+def pack_push(tasks: Sequence[NewTask]) -> tuple[str, tuple[bytes, ...]]:
+    """Pack the tasks of one queue: the name of the script that takes them, and its arguments."""
     joined = join_ids([new.task.id for new in tasks])
     ids = split_ids(joined)
     plain = all(
-        new.delay is None and new.due_at is None and new.task.key is None for new in tasks
+        new.delay is None
+        and new.due_at is None
+        and new.task.key is None
+        and (new.task.terms is None or asking(new.task) is None)
+        for new in tasks
     ) and len(set(ids)) == len(ids)
     if not plain:
-        return (encode([_entry(task_id, new) for task_id, new in zip(ids, tasks, strict=True)]),)
+        entries = [_entry(task_id, new) for task_id, new in zip(ids, tasks, strict=True)]
+        return "push_each", (encode(entries),)
     packed = [encode(new.task) for new in tasks]
     oldest, newest = min(ids), max(ids)
-    return (
-        b"",
+    return "push", (
         joined,
         bytes([48 + new.task.priority for new in tasks]),
         b"".join(packed),
@@ -123,4 +129,7 @@ def _entry(task_id: bytes, new: NewTask) -> tuple[Any, ...]:
     due = -1 if new.due_at is None else ms(new.due_at)
     field = b"" if task.key is None else key_field(task.name, task.key)
     digest = task.digest or ""
-    return raw(task_id), task.priority, raw(encode(task)), delay, due, raw(field), digest
+    packed, name = raw(encode(task)), raw(task.name.encode())
+    entry = (raw(task_id), task.priority, packed, delay, due, raw(field), digest, name)
+    terms = asking(task)
+    return entry if terms is None else (*entry, terms)

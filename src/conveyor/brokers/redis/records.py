@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from conveyor.core.lifecycle import cancellation
-from conveyor.core.task import UNTOUCHED, Counters, ErrorInfo, Execution, State, Task
+from conveyor.core.task import UNTOUCHED, Counters, ErrorInfo, Execution, State, Task, Terms
 
 LETTERS = {
     "q": State.QUEUED,
@@ -17,6 +17,7 @@ LETTERS = {
     "s": State.SUCCEEDED,
     "f": State.FAILED,
     "c": State.CANCELLED,
+    "k": State.SKIPPED,
 }
 """The states as the scripts write them; p is parked."""
 LETTER_OF = {
@@ -25,6 +26,7 @@ LETTER_OF = {
     State.SUCCEEDED: "s",
     State.FAILED: "f",
     State.CANCELLED: "c",
+    State.SKIPPED: "k",
 }
 
 
@@ -149,6 +151,12 @@ def key_field(name: str, key: str) -> bytes:
     """Return the one field for this pair; the length keeps `a` + `bc` apart from `ab` + `c`."""
     packed = name.encode()
     return b"%d:%s%s" % (len(packed), packed, key.encode())
+
+
+def asking(task: Task) -> Terms | None:
+    """Return the terms of a task if they ask for anything here: a lane, or a unique key."""
+    terms = task.terms
+    return terms if terms is not None and (terms.lane or terms.unique) else None
 
 
 def ms(seconds: float) -> int:

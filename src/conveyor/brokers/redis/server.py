@@ -22,7 +22,9 @@ _BYTES_PER_SECOND = 10_000_000
 _FRESH = 0.001
 """Seconds for which a connection that just answered is believed to be alive."""
 Argument = bytes | str | int
-_READERS = frozenset({"counts", "finals", "holdings", "look", "scan", "weigh"})
+_READERS = frozenset(
+    {"counts", "documents", "finals", "holdings", "look", "scan", "standing", "weigh"}
+)
 
 
 class Command(NamedTuple):
@@ -31,6 +33,8 @@ class Command(NamedTuple):
     root: bytes
     args: tuple[Argument, ...]
     script: Script | None = None
+    shared: bytes = b""
+    """What the keys of gates begin with; only with a script."""
 
     @property
     def changes_nothing(self) -> bool:
@@ -38,9 +42,11 @@ class Command(NamedTuple):
         return self.script is None or self.script.name in _READERS
 
 
-def run_script(name: str, root: bytes, *args: Argument) -> Command:
-    """Return the command that runs `lua/<name>.lua` on the keys under `root`."""
-    return Command(root, args, script(name))
+def run_script(name: str, root: bytes, shared: bytes, *args: Argument) -> Command:
+    """Return the command that runs `lua/<name>.lua` on the keys under `root`, with the gates under
+    `shared`.
+    """
+    return Command(root, args, script(name), shared)
 
 
 class Server:
@@ -232,7 +238,7 @@ def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:
         return command.args
     # Two keys that never exist: while a cluster moves the slot key by key, it then refuses the
     # script at both nodes (TRYAGAIN), instead of running it where half of the keys are.
-    keys = (2, command.root, command.root + b":")
+    keys = (2, command.root, command.shared)
     if by_sha:
         return ("EVALSHA", script.sha, *keys, *command.args)
     return ("EVAL", script.source, *keys, *command.args)

@@ -8,6 +8,7 @@ from typing import Any
 from conveyor.brokers.base import RETENTION_SECONDS, Settlement
 from conveyor.brokers.redis.records import (
     LETTER_OF,
+    asking,
     encode,
     join_ids,
     key_field,
@@ -18,7 +19,7 @@ from conveyor.brokers.redis.records import (
 from conveyor.core.task import UNTOUCHED, State
 
 Packed = tuple[bytes, ...]
-"""ARGV[5] to ARGV[8] of lua/step.lua."""
+"""ARGV[6] to ARGV[9] of lua/step.lua."""
 _AT_A_TIME = 1_000
 _SUCCEEDED = State.SUCCEEDED
 
@@ -58,13 +59,14 @@ def _pack(settlements: Sequence[Settlement]) -> Packed:
 
 
 def _is_plain(settlement: Settlement) -> bool:
-    """Whether this is a success of a first execution without a key."""
+    """Whether this is a success of a first execution without a key or terms."""
     lease, transition = settlement.lease, settlement.transition
     return (
         transition.to is _SUCCEEDED
         and lease.execution == 1
         and transition.counters is UNTOUCHED
         and lease.task.key is None
+        and (lease.task.terms is None or asking(lease.task) is None)
     )
 
 
@@ -95,6 +97,7 @@ def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:
     touched = (transition.counters, transition.error, transition.reason)
     result = transition.result if task.result_ttl > 0 else None
     ending = (lease.execution, touched, result, execution, task.result_ttl)
+    terms = asking(task)
     return (
         raw(task_id),
         lease.execution,
@@ -107,4 +110,5 @@ def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:
         raw(b"" if task.key is None else key_field(task.name, task.key)),
         ms(max(RETENTION_SECONDS, task.result_ttl)),
         task.name,
+        *(() if terms is None else (terms,)),
     )

@@ -46,10 +46,12 @@ class Gathered:
         self.refused: list[str] = []
         self.cancels: list[str] = []
         self.next_due: float | None = None
+        self.from_lanes = 0
 
     def add(self, reply: list[Any]) -> None:
         """Take in the reply of one queue."""
-        now, _, tasks, before, refused, cancels, due, _ = reply
+        now, _, tasks, before, refused, cancels, due, _, from_lanes = reply
+        self.from_lanes += from_lanes
         if tasks:
             self.leases += leases_of(self._worker, now, tasks, before)
         if refused:
@@ -99,7 +101,12 @@ class Stepping:
         if first is not None:
             visits |= dict.fromkeys(await self._look_around(step.worker))
         commands = [
-            self._visit(step, queue, step.want if queue == first else 0, packed.get(queue, NOTHING))
+            self._visit(
+                step,
+                queue,
+                (step.want, step.slots) if queue == first else (0, 0),
+                packed.get(queue, NOTHING),
+            )
             for queue in visits
         ]
         replies = await self._store.ask(*commands, atomic=True)
@@ -134,11 +141,16 @@ class Stepping:
                     break
         return leases
 
-    def _visit(self, step: Step, queue: str, want: int, settlements: Packed) -> Command:
+    def _visit(
+        self, step: Step, queue: str, asked: tuple[int, int | None], settlements: Packed
+    ) -> Command:
+        want, slots = asked
         seat = self._seats.get(step.worker)
         listening = 1 if seat is not None and seat.listeners else ""
         wanted = min(max(want, 0), MOST)
-        return self._store.on_queue("step", queue, step.worker, wanted, listening, *settlements)
+        from_lanes = wanted if slots is None else min(max(slots, 0), wanted)
+        args = (step.worker, wanted, listening, from_lanes, *settlements)
+        return self._store.on_queue("step", queue, *args)
 
     async def _look_around(self, worker: str) -> set[str]:
         """Return the other queues to look at in this step: cancellations may wait there."""
@@ -164,7 +176,9 @@ class Stepping:
                 if reply is None:
                     before = len(gathered.leases)
                     asked = min(step.want - before, MOST)
-                    (reply,) = await self._store.ask(self._visit(step, queue, asked, NOTHING))
+                    slots = None if step.slots is None else step.slots - gathered.from_lanes
+                    visit = self._visit(step, queue, (asked, slots), NOTHING)
+                    reply = await self._store.ask_one(visit)
                     gathered.add(reply)
                     got = len(gathered.leases) - before
                 live, more = reply[1], reply[7]

@@ -43,6 +43,12 @@ class Store:
             root = self._roots[queue] = f"{{{self.address.namespace}:{queue}}}".encode()
         return root
 
+    def shared(self, root: bytes) -> bytes:
+        """Return what the keys of gates begin with for the queue with this root. A script in a
+        cluster may touch one slot only: there each queue has gates of its own.
+        """
+        return (root if self.link.spread else self.top) + b":"
+
     @property
     def now(self) -> Argument:
         """The time for a script, in ms: '' is the server's own."""
@@ -50,11 +56,12 @@ class Store:
 
     def on_queue(self, name: str, queue: str, *args: Argument) -> Command:
         """Return the command that runs a script on a queue."""
-        return run_script(name, self.root(queue), self.now, *args)
+        root = self.root(queue)
+        return run_script(name, root, self.shared(root), self.now, *args)
 
     def on_top(self, name: str, *args: Argument) -> Command:
         """Return the command that runs a script on the keys of the namespace."""
-        return run_script(name, self.top, self.now, *args)
+        return run_script(name, self.top, self.top + b":", self.now, *args)
 
     def plain(self, verb: str, root: bytes, key: str, *args: Argument) -> Command:
         """Return a command of Redis on one key below a root."""

@@ -26,3 +26,8 @@ end
 local function unlist_if_empty(prefix)
   if call('EXISTS', bucket(':j:', prefix)) == 0 then call('ZREM', root .. ':jb', prefix) end
 end
+
+local function note_bucket(prefix)
+  local number = struct.unpack('>I4', prefix)
+  call('ZADD', root .. ':jb', whole(number), prefix)
+end

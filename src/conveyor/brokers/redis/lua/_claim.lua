@@ -2,7 +2,7 @@
 -- list that is its order, so only heads are compared.
 --   tomb  HASH id -> items of it in the lists that count no more (a cancelled task stays where it
 --         waited, since taking it out of the middle costs a walk), '' -> their sum
-local LEVEL_MS, CHUNK = 60000, 128
+local CHUNK = 128
 
 local function waiting_lists()
   local lists = {}
@@ -14,7 +14,7 @@ local function waiting_lists()
     local key = q .. priority
     local length = call('LLEN', key)
     if length > 0 then
-      lists[#lists + 1] = { key = key, credit = LEVEL_MS * priority, left = length }
+      lists[#lists + 1] = { key = key, credit = LEVEL_MS * priority, length = length, left = length }
     end
   end
   return lists
@@ -59,24 +59,32 @@ local function take_run(list, bound, taken, number)
   until #taken == number or not list.virtual or list.virtual > bound
 end
 
-local function merge(lists, number)
+-- `bound`: the last place that is asked for.
+local function merge(lists, number, bound)
   local taken = {}
   for _, list in ipairs(lists) do
-    list.items, list.at, list.used = {}, 1, 0
-    look_at_head(list)
+    if not list.items then
+      list.items, list.at, list.used = {}, 1, 0
+      look_at_head(list)
+    end
   end
   while #taken < number do
     local best, second = best_of(lists)
-    if not best then break end
-    take_run(best, second and second.virtual or math.huge, taken, number)
+    if not best or best.virtual > bound then break end
+    take_run(best, math.min(bound, second and second.virtual or math.huge), taken, number)
   end
+  for _, list in ipairs(lists) do list.left = list.length - list.used end
+  return taken
+end
+
+-- Cuts off what was merged.
+local function trim(lists)
   for _, list in ipairs(lists) do
-    if list.used > 0 then
+    if list.used and list.used > 0 then
       call('LTRIM', list.key, list.used, -1)
-      list.left = list.left - list.used
+      list.length, list.used = list.length - list.used, 0
     end
   end
-  return taken
 end
 
 local function take_from_one(list, number)
@@ -103,14 +111,24 @@ local function drop_dead(ids)
   return living
 end
 
--- Takes up to `number` ids off the lists. Returns them, and whether it is worth asking for more.
-local function take(lists, number)
+-- Takes up to `number` ids off the lists. Returns them, and whether it is worth asking for more. With a
+-- `bound`, only those up to this place; then the lists are read on from where they were, and it is the
+-- caller who trims them.
+local function take(lists, number, bound)
   local full = {}
   for _, list in ipairs(lists) do
     if list.left > 0 then full[#full + 1] = list end
   end
   if #full == 0 then return {}, false end
-  local ids = #full == 1 and take_from_one(full[1], number) or merge(full, number)
+  local ids
+  if bound then
+    ids = merge(full, number, bound)
+  elseif #full == 1 then
+    ids = take_from_one(full[1], number)
+  else
+    ids = merge(full, number, math.huge)
+    trim(full)
+  end
   if #ids > 0 and call('EXISTS', root .. ':tomb') == 1 then ids = drop_dead(ids) end
   return ids, true
 end

@@ -1,6 +1,6 @@
 -- Reads the first fields of a packed task (conveyor.core.task.Task, an array), which cmsgpack cannot
 -- because its payload is a `bin`. Only for verbs that are told nothing but ids.
-local NAME, PRIORITY, KEY, DIGEST = 2, 4, 11, 12
+local NAME, PRIORITY, KEY, DIGEST, TERMS = 2, 4, 11, 12, 15
 local LENGTH_BYTES = { [0xc4] = 1, [0xc5] = 2, [0xc6] = 4, [0xd9] = 1, [0xda] = 2, [0xdb] = 4 }
 local NUMBER_BYTES = {
   [0xca] = 4, [0xcb] = 8, [0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8,
@@ -18,6 +18,11 @@ local function value_at(packed, at)
     at = at + width
   end
   if text then return string.sub(packed, at + 1, at + text), at + 1 + text end
+  if head < 0xa0 or (head >= 0xdc and head <= 0xdf) then
+    -- Headers and terms hold nothing that cmsgpack does not know.
+    local after, value = cmsgpack.unpack_one(packed, at - 1)
+    return value, after + 1
+  end
   return nil, at + 1 + (NUMBER_BYTES[head] or 0)
 end
 
@@ -26,4 +31,8 @@ local function fields_of(packed, last)
   local fields = {}
   for k = 1, last do fields[k], at = value_at(packed, at) end
   return fields
+end
+
+local function key_field(name, key)
+  return #name .. ':' .. name .. key
 end

@@ -1,6 +1,7 @@
 -- The end of a task.
 --   failed, cancelled  HASH id -> ending, the dead letters
---   dx                 ZSET id -> ms when a dead letter is pruned
+--   skipped            HASH id -> ending, of tasks that a limit dropped
+--   dx                 ZSET id -> ms when a dead letter or a skipped task is pruned
 --   m                  HASH id -> "<last execution number> <msgpack of Touched>", only for living
 --                      tasks that were leased before
 --   x:<id>             LIST of earlier executions, only for living tasks that have some
@@ -14,10 +15,6 @@ local function array_of(blobs)
   return '\221' .. struct.pack('>I4', #blobs) .. table.concat(blobs)
 end
 
-local function key_field(name, key)
-  return #name .. ':' .. name .. key
-end
-
 local function free_key_later(id, field)
   local owner = call('HGET', root .. ':keys', field)
   if owner and string.sub(owner, 1, 16) == id then
@@ -29,7 +26,9 @@ local function keep_bucket(prefix, till)
   call('ZADD', root .. ':fb', 'GT', whole(till), prefix)
 end
 
--- letter: s, f or c. five: the packed first fields. flag: packed cancellation or nil.
+local DEAD = { f = ':failed', c = ':cancelled', k = ':skipped' }
+
+-- letter: s, f, c or k. five: the packed first fields. flag: packed cancellation or nil.
 local function finish(id, letter, five, flag, field, keep_ms)
   local history = root .. ':x:' .. id
   local earlier = call('LRANGE', history, 0, -1)
@@ -40,8 +39,8 @@ local function finish(id, letter, five, flag, field, keep_ms)
     call('HSET', successes_of(id), id, ending)
     keep_bucket(string.sub(id, 1, 4), now + keep_ms)
   else
-    call('HSET', root .. (letter == 'f' and ':failed' or ':cancelled'), id, ending)
-    call('ZADD', root .. ':dx', whole(now + DEAD_RETENTION_MS), id)
+    call('HSET', root .. DEAD[letter], id, ending)
+    call('ZADD', root .. ':dx', whole(now + (letter == 'k' and RETENTION_MS or DEAD_RETENTION_MS)), id)
   end
   if field ~= '' then free_key_later(id, field) end
 end

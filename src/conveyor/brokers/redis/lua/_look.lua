@@ -1,6 +1,6 @@
 -- Where a task is says what state it is in. One look: {letter, task, where, m, note, flag, executions}
---   letter  q queued, p parked, d scheduled, r running, s f c final
---   where   r: the hold; d: ms when due; s f c: the ending; else ''
+--   letter  q queued, p parked, d scheduled, r running, s f c k final
+--   where   r: the hold; d: ms when due; s f c k: the ending; else ''
 local function final_of(id)
   local ending = call('HGET', successes_of(id), id)
   if ending then return 's', ending end
@@ -8,6 +8,8 @@ local function final_of(id)
   if ending then return 'f', ending end
   ending = call('HGET', root .. ':cancelled', id)
   if ending then return 'c', ending end
+  ending = call('HGET', root .. ':skipped', id)
+  if ending then return 'k', ending end
   return nil
 end
 
@@ -16,8 +18,8 @@ local function place_of(id, packed)
   if hold then return 'r', hold end
   local letter, ending = final_of(id)
   if letter then return letter, ending end
-  local task = fields_of(packed, PRIORITY)
-  local due = call('ZSCORE', root .. ':due', id .. task[PRIORITY])
+  local task = fields_of(packed, TERMS)
+  local due = call('ZSCORE', root .. ':due', due_member(id, task[PRIORITY], task[TERMS]))
   if due then return 'd', due end
   if call('ZSCORE', root .. ':p:' .. task[NAME], id) then return 'p', '' end
   return 'q', ''

@@ -6,21 +6,23 @@
 --   w               ZSET token -> end of its lease in ms (minus the time it was swept)
 local RING_KEPT_MS = 60000
 
-local function ring_one(worker)
-  local bell = root .. ':wake:' .. worker
+-- `base`: the root of the queue, this one unless told otherwise.
+local function ring_one(worker, base)
+  local bell = (base or root) .. ':wake:' .. worker
   call('LPUSH', bell, '1')
   call('PEXPIRE', bell, RING_KEPT_MS)
 end
 
-local function ring(number)
+local function ring(number, base)
   if number <= 0 then return end
-  for _, worker in ipairs(call('SPOP', root .. ':idle', number)) do
-    local till = call('ZSCORE', root .. ':w', worker)
+  base = base or root
+  for _, worker in ipairs(call('SPOP', base .. ':idle', number)) do
+    local till = call('ZSCORE', base .. ':w', worker)
     if till and tonumber(till) > now then
-      ring_one(worker)
+      ring_one(worker, base)
     else
       -- It died without a goodbye: the next one gets its ring.
-      ring(1)
+      ring(1, base)
     end
   end
 end

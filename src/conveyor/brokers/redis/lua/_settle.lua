@@ -1,11 +1,11 @@
--- Settlements: ARGV[5] MessagePack of {groups, others}, '' when there are none.
+-- Settlements: ARGV[6] MessagePack of {groups, others}, '' when there are none.
 --   groups: {number, ms to keep the bucket} of successes of first executions without a key, which are
---     most of all there is and are moved in bulk, by bucket. ARGV[6] their ids, joined  ARGV[7] the
---     packed first fields of their endings, joined  ARGV[8] MessagePack of the lengths of these
+--     most of all there is and are moved in bulk, by bucket. ARGV[7] their ids, joined  ARGV[8] the
+--     packed first fields of their endings, joined  ARGV[9] MessagePack of the lengths of these
 --   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
 --     the ending (of a cancellation, should it live on though flagged), packed execution or '',
---     packed Touched, key field or '', ms to keep it, name}
---     letters: s, f, c final; q queued again, d scheduled, p parked
+--     packed Touched, key field or '', ms to keep it, name, terms if it has some that matter here}
+--     letters: s, f, c, k final; q queued again, d scheduled, p parked
 --   c       HASH id -> worker + "\n" + packed cancellation, of running tasks asked to stop
 --   notes   HASH id -> "<execution number> <packed Note>"
 --   p:<name>, pn   ZSET of parked ids by time, SET of the names that have some
@@ -15,10 +15,10 @@ local KEPT_EXECUTIONS = 1000
 local refused = {}
 local has_flags, has_notes
 
--- `at` is where the endings of this group begin in ARGV[7]. Returns where they end.
+-- `at` is where the endings of this group begin in ARGV[8]. Returns where they end.
 local function settle_firsts(ids, lengths, keep_ms, at)
   local holds = call('HMGET', root .. ':i', unpack(ids))
-  local stamp, packed = six(now), ARGV[7]
+  local stamp, packed = six(now), ARGV[8]
   local endings, fine, n = {}, {}, 0
   for k, id in ipairs(ids) do
     local hold, till = holds[k], at + lengths[k]
@@ -44,12 +44,12 @@ local function settle_firsts(ids, lengths, keep_ms, at)
 end
 
 local function settle_groups(groups)
-  local lengths, first, at = cmsgpack.unpack(ARGV[8]), 1, 1
+  local lengths, first, at = cmsgpack.unpack(ARGV[9]), 1, 1
   for _, group in ipairs(groups) do
     local number, mine, their_lengths = group[1], {}, {}
     for k = 1, number do
       local place = first + k - 1
-      mine[k] = string.sub(ARGV[6], 16 * place - 15, 16 * place)
+      mine[k] = string.sub(ARGV[7], 16 * place - 15, 16 * place)
       their_lengths[k] = lengths[place]
     end
     at = settle_firsts(mine, their_lengths, group[2], at)
@@ -67,7 +67,7 @@ local function take_flag(id)
 end
 
 local function live_on(entry, letter)
-  local id, number, priority = entry[1], entry[2], entry[4]
+  local id, number, priority, terms = entry[1], entry[2], entry[4], entry[12]
   call('HSET', root .. ':m', id, number .. ' ' .. entry[8])
   if entry[7] ~= '' then
     local history = root .. ':x:' .. id
@@ -75,8 +75,9 @@ local function live_on(entry, letter)
       call('LTRIM', history, -KEPT_EXECUTIONS, -1)
     end
   end
+  if terms then lanes().put_back(id, entry[11], terms) end
   if letter == 'd' then
-    schedule(id, priority, now + entry[5])
+    schedule(id, priority, now + entry[5], terms)
     tell('d' .. number, id, 1)
     return 0
   end
@@ -86,8 +87,7 @@ local function live_on(entry, letter)
     call('SADD', root .. ':pn', entry[11])
     return 0
   end
-  wait(id, priority, now)
-  return 1
+  return wait(id, priority, now, terms)
 end
 
 -- Returns how many tasks became available.
@@ -101,9 +101,10 @@ local function settle_one(entry)
   call('HDEL', root .. ':i', id)
   if has_notes then call('HDEL', root .. ':notes', id) end
   local flag = take_flag(id)
-  if letter == 's' or letter == 'f' or letter == 'c' or flag then
+  if letter == 's' or letter == 'f' or letter == 'c' or letter == 'k' or flag then
     if letter == 'q' or letter == 'd' or letter == 'p' then letter = 'c' end
     finish(id, letter, entry[6], flag, entry[9], entry[10])
+    if entry[12] then lanes().let_go(id, entry[11], entry[12]) end
     tell(letter .. number, id, 1)
     return 0
   end

@@ -1,13 +1,19 @@
 -- Where tasks wait.
 --   q:0 .. q:9  LIST per priority, oldest first; an item is the id, followed by six bytes with the
 --               time it became available when that is not the time in the id
---   due         ZSET id + priority digit -> ms
-local function wait(id, priority, since)
+--   due         ZSET id + priority digit + lane, if it has one -> ms
+local PLAIN_BYTES = 17
+
+-- `terms`: nil for a plain task. Returns how many became available.
+local function wait(id, priority, since, terms)
+  if terms then return lanes().wait_in_lane(id, priority, since, terms) end
   call('RPUSH', root .. ':q:' .. priority, id .. six(since))
+  return 1
 end
 
-local function schedule(id, priority, due)
-  call('ZADD', root .. ':due', whole(due), id .. priority)
+local function schedule(id, priority, due, terms)
+  local member = terms and lanes().due_member(id, priority, terms) or id .. priority
+  call('ZADD', root .. ':due', whole(due), member)
 end
 
 -- Moves at most `limit` due tasks to their lists. Returns how many, and when the next one is due.
@@ -19,14 +25,18 @@ local function promote(limit)
   local members, lists = {}, {}
   for k = 1, #due, 2 do
     local member = due[k]
-    local priority = string.sub(member, 17)
-    local list = lists[priority]
-    if not list then
-      list = {}
-      lists[priority] = list
-    end
     members[#members + 1] = member
-    list[#list + 1] = string.sub(member, 1, 16) .. six(tonumber(due[k + 1]))
+    if #member > PLAIN_BYTES then
+      lanes().promote_gated(member, tonumber(due[k + 1]))
+    else
+      local priority = string.sub(member, PLAIN_BYTES)
+      local list = lists[priority]
+      if not list then
+        list = {}
+        lists[priority] = list
+      end
+      list[#list + 1] = string.sub(member, 1, 16) .. six(tonumber(due[k + 1]))
+    end
   end
   call('ZREM', key, unpack(members))
   for priority, list in pairs(lists) do

@@ -1,4 +1,5 @@
--- include: clock bucket tell lease
+-- include: clock bucket tell ring lease
+-- lanes: fields terms unique gates lanes adopt
 -- Leases parked tasks whose names the worker knows.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] MessagePack of the names it knows
 -- Reply: {now, 1 if the worker's lease is live here or nothing is parked, leased tasks as one
@@ -11,7 +12,13 @@ if not may_lease(worker) then return { whole(now), 0, '', {} } end
 local function adopt_named(name)
   local key, ids = root .. ':p:' .. name, {}
   local popped = call('ZPOPMIN', key, want - #leased)
-  for k = 1, #popped, 2 do ids[#ids + 1] = popped[k] end
+  for k = 1, #popped, 2 do
+    if lanes().is_admitted(popped[k]) then
+      ids[#ids + 1] = popped[k]
+    else
+      call('ZADD', key, popped[k + 1], popped[k])
+    end
+  end
   give(ids, worker)
   if call('EXISTS', key) == 0 then call('SREM', root .. ':pn', name) end
 end

@@ -1,10 +1,10 @@
 -- include: clock bucket
 -- How many tasks of a queue are in each state, counted where they lie.
--- Reply: {now, queued, parked, scheduled, running, succeeded, failed, cancelled, ms when the
+-- Reply: {now, queued, parked, scheduled, running, succeeded, failed, cancelled, skipped, ms when the
 -- longest-waiting one became available or -1, the packed pause or ''}
-local MOST_LOOKED_AT = 1000
+local MOST_LOOKED_AT, AHEAD_MS = 1000, 70368744177664
 local tomb = root .. ':tomb'
-local queued, oldest = -tonumber(call('HGET', tomb, '') or 0), nil
+local queued, oldest = call('HLEN', root .. ':gw') - tonumber(call('HGET', tomb, '') or 0), nil
 
 -- The head of a list may be a cancelled task.
 local some_are_dead = call('EXISTS', tomb) == 1
@@ -21,15 +21,26 @@ for priority = 0, 9 do
   end
 end
 
-local parked, succeeded = 0, 0
+-- Of lanes the first ones, and some of those that are parked: there may be very many.
+local lanes = call('ZRANGE', root .. ':lanes', 0, MOST_LOOKED_AT)
+local some = call('HSCAN', root .. ':parked', '0', 'COUNT', MOST_LOOKED_AT)[2]
+for k = 1, #some, 2 do lanes[#lanes + 1] = some[k] end
+for _, lane in ipairs(lanes) do
+  local head = call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
+  local since = head[2] and tonumber(head[2])
+  if since and since < 0 then since = since + AHEAD_MS end
+  if since then oldest = oldest and math.min(oldest, since) or since end
+end
+
+local parked_tasks, succeeded = 0, 0
 for _, name in ipairs(call('SMEMBERS', root .. ':pn')) do
-  parked = parked + call('ZCARD', root .. ':p:' .. name)
+  parked_tasks = parked_tasks + call('ZCARD', root .. ':p:' .. name)
 end
 for _, prefix in ipairs(call('ZRANGE', root .. ':fb', 0, -1)) do
   succeeded = succeeded + call('HLEN', bucket(':f:', prefix))
 end
 return {
-  whole(now), queued, parked, call('ZCARD', root .. ':due'), call('HLEN', root .. ':i'), succeeded,
-  call('HLEN', root .. ':failed'), call('HLEN', root .. ':cancelled'), whole(oldest or -1),
+  whole(now), queued, parked_tasks, call('ZCARD', root .. ':due'), call('HLEN', root .. ':i'), succeeded,
+  call('HLEN', root .. ':failed'), call('HLEN', root .. ':cancelled'), call('HLEN', root .. ':skipped'), whole(oldest or -1),
   call('GET', root .. ':pause') or '',
 }

@@ -1,4 +1,4 @@
--- include: clock ids fields bucket look
+-- include: clock ids fields terms bucket look
 -- Reads ends. ARGV[2]: ids, joined
 -- Reply: {now, {place, letter or '' while it is alive, ending or '' ...} of those known here}
 local seen = {}

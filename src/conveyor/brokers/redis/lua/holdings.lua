@@ -1,4 +1,4 @@
--- include: clock fields bucket look
+-- include: clock fields terms bucket look
 -- One page of the running tasks of some workers.
 -- ARGV[2]: cursor  ARGV[3]: page size  ARGV[4]: MessagePack of worker tokens
 -- Reply: {next cursor, {id, look ...}}

@@ -1,4 +1,4 @@
--- include: clock ids fields bucket look
+-- include: clock ids fields terms bucket look
 -- Reads tasks. ARGV[2]: ids, joined  ARGV[3]: '1' for all executions, else the last one
 -- Reply: {place, look, place, look ...} of those known here, see _look.lua
 local seen = {}

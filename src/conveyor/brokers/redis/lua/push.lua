@@ -1,25 +1,16 @@
--- include: clock ids bucket tell ring wait
--- Stores new tasks of one queue: all of them, or (an error at the first write) none.
--- The fast way, for pushes in which no task has a key or a due time:
---   ARGV[2] ''  ARGV[3] ids, joined  ARGV[4] a digit for each: its priority  ARGV[5] the tasks, joined
---   ARGV[6] MessagePack of their lengths  ARGV[7] the first six bytes of the smallest id and of the
---   largest one  ARGV[8] '1' when all ids belong to one bucket
--- The other way: ARGV[2] MessagePack of {id, priority, task, delay in ms or -1, due in ms or -1,
---   key field or '', digest} ..., in the order of the push
--- Reply: {1 if the queue was not known here, {place, id of the key's owner, 1 if its arguments
--- differ, place ...}}. Whatever is not named there is stored, now or by an earlier try (D2).
+-- include: clock ids bucket tell ring
+-- Stores new plain tasks of one queue, in none of which is a key or a due time: all of them, or (an
+-- error at the first write) none. push_each.lua is for all others.
+--   ARGV[2] ids, joined  ARGV[3] a digit for each: its priority  ARGV[4] the tasks, joined
+--   ARGV[5] MessagePack of their lengths  ARGV[6] the first six bytes of the smallest id and of the
+--   largest one  ARGV[7] '1' when all ids belong to one bucket
+-- Reply: {1 if the queue was not known here, {}}. What was stored by an earlier try stays (D2).
 local NEAR_MS = 100
 local unknown = call('EXISTS', root .. ':ev') == 0 and 1 or 0
-local answers, soon = {}, 0
-
-local function note_bucket(prefix)
-  local number = struct.unpack('>I4', prefix)
-  call('ZADD', root .. ':jb', whole(number), prefix)
-end
 
 -- What items in the lists carry besides their ids: nothing, when those tell the time well enough.
 local function stamp()
-  local oldest, newest = struct.unpack('>I6I6', ARGV[7])
+  local oldest, newest = struct.unpack('>I6I6', ARGV[6])
   if now - oldest <= NEAR_MS and newest - now <= NEAR_MS then return nil end
   return six(now)
 end
@@ -75,7 +66,7 @@ end
 
 -- Returns how many became available.
 local function queue_up(ids, repeated)
-  local suffix, priorities, lists, number = stamp(), ARGV[4], {}, 0
+  local suffix, priorities, lists, number = stamp(), ARGV[3], {}, 0
   for k, id in ipairs(ids) do
     if not (repeated and repeated[id]) then
       local priority = string.sub(priorities, k, k)
@@ -92,69 +83,22 @@ local function queue_up(ids, repeated)
   for priority, list in pairs(lists) do
     call('RPUSH', root .. ':q:' .. priority, unpack(list))
   end
-  if not repeated then tell('q0', ARGV[3], number) end
+  if not repeated then tell('q0', ARGV[2], number) end
   return number
 end
 
 local function push_plain()
-  local ids, lengths, fields, at = split(ARGV[3], 16), cmsgpack.unpack(ARGV[6]), {}, 1
+  local ids, lengths, fields, at = split(ARGV[2], 16), cmsgpack.unpack(ARGV[5]), {}, 1
   for k, id in ipairs(ids) do
     fields[2 * k - 1] = id
-    fields[2 * k] = string.sub(ARGV[5], at, at + lengths[k] - 1)
+    fields[2 * k] = string.sub(ARGV[4], at, at + lengths[k] - 1)
     at = at + lengths[k]
   end
-  if ARGV[8] == '1' then return queue_up(ids, store(string.sub(ids[1], 1, 4), ids, fields)) end
+  if ARGV[7] == '1' then return queue_up(ids, store(string.sub(ids[1], 1, 4), ids, fields)) end
   return queue_up(ids, store_by_bucket(ids, fields))
 end
 
--- Returns the id that owns the key, and its digest; nothing when it is free.
-local function key_owner(field)
-  local owner = call('HGET', root .. ':keys', field)
-  if not owner then return nil end
-  local till = call('ZSCORE', root .. ':kx', field)
-  if till and tonumber(till) <= now then return nil end
-  return string.sub(owner, 1, 16), string.sub(owner, 17)
-end
-
-local function push_entry(place, entry)
-  local id, priority, task, delay, due = entry[1], entry[2], entry[3], entry[4], entry[5]
-  local field, digest, key = entry[6], entry[7], tasks_of(id)
-  if call('HEXISTS', key, id) == 1 then return 0 end
-  if field ~= '' then
-    local owner, its_digest = key_owner(field)
-    if owner then
-      answers[#answers + 1] = place
-      answers[#answers + 1] = owner
-      answers[#answers + 1] = its_digest == digest and 0 or 1
-      return 0
-    end
-  end
-  call('HSET', key, id, task)
-  note_bucket(string.sub(id, 1, 4))
-  if field ~= '' then
-    call('HSET', root .. ':keys', field, id .. digest)
-    call('ZREM', root .. ':kx', field)
-  end
-  if delay >= 0 then due = now + delay end
-  if due > now then
-    schedule(id, priority, due)
-    tell('d0', id, 1)
-    if due - now < 1000 then soon = 1 end
-    return 0
-  end
-  wait(id, priority, now)
-  tell('q0', id, 1)
-  return 1
-end
-
-local available = 0
-if ARGV[2] == '' then
-  available = push_plain()
-else
-  for place, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
-    available = available + push_entry(place, entry)
-  end
-end
+local available = push_plain()
 publish()
-ring(math.max(available, soon))
-return { unknown, answers }
+ring(available)
+return { unknown, {} }

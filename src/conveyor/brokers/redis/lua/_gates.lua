@@ -1,0 +1,117 @@
+-- Gates: what conveyor.core.gates decides, on the states kept here. (A test compares the two.)
+-- Times of gates are in seconds, like there: the same doubles in the same order of operations.
+--   tat          ZSET gate id -> theoretical arrival time, of rate gates in debt; those in the past
+--                count for nothing and are forgotten by `tidy`
+--   slots:<gate> ZSET id + root of its queue -> ms of its lease: who has a slot. There is no counter.
+--   busy         SET of the gates that have some
+--   shut         ZSET gate id, or the name of a limit -> until when it is closed, inf: until opened
+--   why          HASH the same -> packed Pause
+--   tuned        HASH limit -> "<rate or -> <most or -> <ms when it was tuned>"
+-- All of these are `shared`.
+local SLACK, HUGE = 0.025, math.huge
+local seconds = now / 1000
+local states, some_shut, some_tuned = {}, nil, nil
+
+local function exactly(number)
+  return string.format('%.17g', number)
+end
+
+local function score_of(reply)
+  if not reply then return nil end
+  return reply == 'inf' and HUGE or tonumber(reply)
+end
+
+local function closed_until(id, limit)
+  local scores = call('ZMSCORE', shared .. 'shut', id, limit)
+  return math.max(score_of(scores[1]) or 0, score_of(scores[2]) or 0)
+end
+
+-- What is known of a gate; what only one kind of gate needs is read when it is needed.
+local function state_of(gate)
+  local id = gate_id(gate)
+  local state = states[id]
+  if state then return state end
+  if some_shut == nil then
+    some_shut = call('EXISTS', shared .. 'shut') == 1
+    some_tuned = call('EXISTS', shared .. 'tuned') == 1
+  end
+  state = { id = id, closed = some_shut and closed_until(id, gate[LIMIT]) or 0 }
+  local tuned = some_tuned and call('HGET', shared .. 'tuned', gate[LIMIT])
+  if tuned then
+    local rate, most = string.match(tuned, '^(%S+) (%S+)')
+    state.rate, state.most = tonumber(rate), tonumber(most)
+  end
+  states[id] = state
+  return state
+end
+
+local function tat_of(state)
+  if not state.tat then state.tat = score_of(call('ZSCORE', shared .. 'tat', state.id)) or 0 end
+  return state.tat
+end
+
+local function running_of(state)
+  if not state.running then state.running = call('ZCARD', shared .. 'slots:' .. state.id) end
+  return state.running
+end
+
+local function interval(gate, state)
+  return 1.0 / (state.rate or gate[RATE])
+end
+
+local function tolerance(gate, each)
+  return gate[BURST] * each - math.min(SLACK, (gate[BURST] - 1.0) * each / 2)
+end
+
+-- Returns why a gate does not admit one task now, and when to ask again if that is known; nil when it
+-- does. `holds`: the task has its slot already.
+local function refusal(gate, state, holds)
+  if state.closed > seconds then return 'closed', state.closed < HUGE and state.closed or nil end
+  if gate[RATE] > 0 then
+    local each = interval(gate, state)
+    local at = math.max(tat_of(state), seconds) + gate[COST] * each - tolerance(gate, each)
+    if at <= seconds then return nil end
+    -- A limit that was tuned to no tokens at all.
+    return 'rate', at < HUGE and at or nil
+  end
+  if holds or running_of(state) < (state.most or gate[MOST]) then return nil end
+  return 'full', nil
+end
+
+local function spend(gate, state)
+  state.tat = math.max(tat_of(state), seconds) + gate[COST] * interval(gate, state)
+  call('ZADD', shared .. 'tat', exactly(state.tat), state.id)
+end
+
+local function take_slot(state, member, holds)
+  if not holds then
+    state.running = running_of(state) + 1
+    if state.running == 1 then call('SADD', shared .. 'busy', state.id) end
+  end
+  call('ZADD', shared .. 'slots:' .. state.id, whole(now), member)
+end
+
+-- Only a line keeps the slots of tasks that do not run.
+local function has_slot(gate, member)
+  return gate[LINE] and call('ZSCORE', shared .. 'slots:' .. gate_id(gate), member) and true or false
+end
+
+-- Admits one task through all its gates: nil, or the gate that keeps it waiting longest, why, and when
+-- to ask again.
+local function admit(gates, member)
+  local worst, worst_why, worst_at, longest
+  local holds = {}
+  for k, gate in ipairs(gates) do
+    holds[k] = has_slot(gate, member)
+    local why, at = refusal(gate, state_of(gate), holds[k])
+    if why and (not worst or (at or HUGE) > longest) then
+      worst, worst_why, worst_at, longest = gate, why, at, at or HUGE
+    end
+  end
+  if worst then return worst, worst_why, worst_at end
+  for k, gate in ipairs(gates) do
+    local state = state_of(gate)
+    if gate[RATE] > 0 then spend(gate, state) else take_slot(state, member, holds[k]) end
+  end
+  return nil
+end

@@ -1,0 +1,135 @@
+-- exports: claim_in_order looked_enough end_of_turns
+-- The order of the claim over plain tasks and lanes. A lane stands where its head would stand among the
+-- plain tasks; a fair one, once it had its turn, no earlier than at that moment.
+--   turn   STRING ms of the last turn of a fair lane: each is a little later than the one before it
+--   turns  HASH lane -> tasks taken in its turn so far, of those whose turns are longer than one
+local MOST_LOOKS, TURN_MS = 1000, 0.001
+local looks, heads, turn = 0, {}, nil
+local CANCELS = { cancel_newest = 'c', drop = 'k' }
+
+local function next_turn()
+  if not turn then turn = tonumber(call('GET', root .. ':turn') or 0) end
+  turn = math.max(now, turn) + TURN_MS
+  return turn
+end
+
+-- Where a fair lane stands after one more of its tasks was taken.
+local function turn_on(lane, place, fair, credit)
+  if fair[2] > 1 then
+    if call('HINCRBY', root .. ':turns', lane, 1) < fair[2] then return place end
+    call('HDEL', root .. ':turns', lane)
+  end
+  return next_turn() - credit
+end
+
+-- A lane lost its head: finds the place of the next one.
+local function go_on(lane, place, credit, fair)
+  local head = call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
+  if not head[1] then
+    call('ZREM', root .. ':lanes', lane)
+    if fair then call('HDEL', root .. ':turns', lane) end
+    return
+  end
+  heads[lane] = head
+  local next_place = since_of(head[2]) - credit
+  if fair then next_place = math.max(next_place, turn_on(lane, place, fair, credit)) end
+  call('ZADD', root .. ':lanes', exactly(next_place), lane)
+end
+
+-- Flags whoever has a slot for longest, if it runs and was not flagged yet.
+local function flag_oldest(gate)
+  local id_at = call('ZRANGE', shared .. 'slots:' .. gate_id(gate), 0, 0)[1]
+  if not id_at then return end
+  local id, base = string.sub(id_at, 1, 16), string.sub(id_at, 17)
+  local hold = call('HGET', base .. ':i', id)
+  if not hold or call('HEXISTS', base .. ':c', id) == 1 then return end
+  local reason = 'limit ' .. gate[LIMIT] .. ' was full and a newer task waits'
+  flag_running(id, hold, cmsgpack.pack({ '', reason }), base)
+end
+
+local function end_newcomer(id, packed, gate)
+  local letter, reason = CANCELS[gate[ON_FULL]], 'limit ' .. gate[LIMIT] .. ' was full'
+  if letter == 'c' then
+    end_waiting(id, packed, 'c', cmsgpack.pack({ '', reason }), nil)
+  else
+    end_waiting(id, packed, 'k', nil, reason)
+  end
+end
+
+local function lease_head(lane, place, id, task)
+  local terms = task[TERMS]
+  local unique = terms[UNIQUE]
+  if unique and (unique[UNTIL] == 'queued' or unique[UNTIL] == 'start') then
+    free_unique(key_field(task[NAME], unique[U_KEY]), id)
+  end
+  call('ZREM', root .. ':l:' .. lane, id)
+  call('HDEL', root .. ':gw', id)
+  go_on(lane, place, LEVEL_MS * task[PRIORITY], terms[FAIR])
+end
+
+-- What is no task any more (a failover may lose moments) must not keep the others waiting.
+local function drop_unknown(lane, id)
+  if id then
+    call('ZREM', root .. ':l:' .. lane, id)
+    call('HDEL', root .. ':gw', id)
+  end
+  if call('EXISTS', root .. ':l:' .. lane) == 0 then call('ZREM', root .. ':lanes', lane) end
+end
+
+-- Looks at the head of a lane. Returns its id if it was admitted.
+local function try_lane(lane, place)
+  looks = looks + 1
+  local head = heads[lane] or call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
+  heads[lane] = nil
+  local id = head[1]
+  local packed = id and call('HGET', tasks_of(id), id)
+  if not packed then
+    drop_unknown(lane, id)
+    return nil
+  end
+  local task = fields_of(packed, TERMS)
+  local gates = task[TERMS][GATES]
+  local gate, why, at = admit(gates, id .. root)
+  if not gate then
+    lease_head(lane, place, id, task)
+    hand_on(gates)
+    return id
+  end
+  if why == 'full' and CANCELS[gate[ON_FULL]] then
+    end_newcomer(id, packed, gate)
+    return nil
+  end
+  if why == 'full' and gate[ON_FULL] == 'cancel_oldest' then flag_oldest(gate) end
+  park(lane, place, gate_id(gate), at)
+  hand_on(gates, gate)
+  return nil
+end
+
+-- Takes up to `number` tasks in the order of the claim, at most `room` of them from lanes. Returns their
+-- ids and how many came from lanes.
+local function claim_in_order(lists, number, room)
+  local ids, from_lanes = {}, 0
+  while #ids < number and looks < MOST_LOOKS do
+    local first = from_lanes < room and call('ZRANGE', root .. ':lanes', 0, 0, 'WITHSCORES') or {}
+    local plain, on = take(lists, number - #ids, tonumber(first[2]) or HUGE)
+    for _, id in ipairs(plain) do ids[#ids + 1] = id end
+    if first[1] then
+      local id = #ids < number and try_lane(first[1], tonumber(first[2]))
+      if id then
+        ids[#ids + 1] = id
+        from_lanes = from_lanes + 1
+      end
+    elseif not on then
+      break
+    end
+  end
+  return ids, from_lanes
+end
+
+local function end_of_turns()
+  if turn then call('SET', root .. ':turn', exactly(turn)) end
+end
+
+local function looked_enough()
+  return looks >= MOST_LOOKS
+end

@@ -1,0 +1,40 @@
+-- include: clock fields terms bucket tell ring unique gates lanes
+-- One page of the tasks that wait in lanes, looked over for `doctor`. ARGV[2] cursor  ARGV[3] page size
+-- Reply: {next cursor, {ids that a step would not find}, {ids at the head of a parked lane which its
+-- gate admits though nobody will wake it}}
+local lost, forgotten = {}, {}
+
+-- Whether exactly one of the places has a lane that would lead to it.
+local function is_placed(lane)
+  local gate = call('HGET', root .. ':parked', lane)
+  local ready = call('ZSCORE', root .. ':lanes', lane)
+  if not gate then return ready end
+  return not ready and call('ZSCORE', root .. ':bl:' .. gate, lane)
+end
+
+local function is_forgotten(lane, id)
+  local gid = call('HGET', root .. ':parked', lane)
+  if not gid or call('ZSCORE', root .. ':later', gid) or call('EXISTS', root .. ':lanes') == 1 then
+    return false
+  end
+  local packed = call('HGET', tasks_of(id), id)
+  for _, gate in ipairs(packed and fields_of(packed, TERMS)[TERMS][GATES] or {}) do
+    if gate_id(gate) == gid then
+      local why, at = refusal(gate, state_of(gate), has_slot(gate, id .. root))
+      return not why or at ~= nil
+    end
+  end
+  return true
+end
+
+local page = call('HSCAN', root .. ':gw', ARGV[2], 'COUNT', ARGV[3])
+for k = 1, #page[2], 2 do
+  local id, lane = page[2][k], page[2][k + 1]
+  local key = root .. ':l:' .. lane
+  if not call('ZSCORE', key, id) or not is_placed(lane) then
+    lost[#lost + 1] = id
+  elseif call('ZRANGE', key, 0, 0)[1] == id and is_forgotten(lane, id) then
+    forgotten[#forgotten + 1] = id
+  end
+end
+return { page[1], lost, forgotten }
