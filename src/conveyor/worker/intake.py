@@ -77,5 +77,9 @@ class Intake:
 
     def _fits(self, strike: Strike, task: Task) -> bool:
         args, kwargs = decode_call(task.payload)
-        parameters = list(self._names[task.name].signature.text.parameters)
-        return strike.fits(args, {**dict(zip(parameters, args, strict=False)), **kwargs})
+        try:
+            bound = self._names[task.name].signature.text.bind(*args, **kwargs)
+        except TypeError:
+            return strike.fits(args, kwargs)
+        bound.apply_defaults()
+        return strike.fits(args, bound.arguments)

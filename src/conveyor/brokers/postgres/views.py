@@ -50,6 +50,7 @@ def info_of(row: Row, executions: tuple[Execution, ...] = ()) -> TaskInfo:
         reason=tail.reason,
         executions=executions,
         headers=task.headers,
+        terms=task.terms,
     )
 
 

@@ -62,10 +62,10 @@ class Sight:
 
     @property
     def reason(self) -> str | None:
-        """Why it is dead, cancelled or parked."""
+        """Why it is dead, cancelled, parked or held back."""
         if self.state is State.CANCELLED and self.cancellation is not None:
             return self.cancellation.sentence
-        if self.letter == "p" or self.state.is_final:
+        if self.letter in {"p", "d"} or self.state.is_final:
             return self.touched.reason
         return None
 
@@ -97,4 +97,5 @@ class Sight:
             reason=self.reason,
             executions=executions,
             headers=task.headers,
+            terms=task.terms,
         )

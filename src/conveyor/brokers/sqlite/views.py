@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,13 +24,12 @@ from conveyor.brokers.sqlite.rows import (
     unpack_id,
 )
 from conveyor.brokers.sqlite.statements import statements
-from conveyor.core import codec
-from conveyor.core.errors import ConveyorError, InvalidOption, TaskNotFound
+from conveyor.core.codec import decode_call
+from conveyor.core.errors import InvalidOption, TaskNotFound
 from conveyor.core.task import (
     CRASHES_BEFORE_QUARANTINE,
     Final,
     State,
-    Task,
     TaskInfo,
 )
 
@@ -107,7 +106,7 @@ def _info(row: _Row) -> TaskInfo:
     task = decode_task(row.body)
     past = decode_record(row.record) if row.record is not None else decode_story(row.story)
     state = STATES[row.state]
-    args, kwargs = _arguments(task)
+    args, kwargs = decode_call(task.payload)
     last = past.execution
     started = row.leased_at / MICROS if row.leased_at is not None else None
     if last is not None:
@@ -135,16 +134,8 @@ def _info(row: _Row) -> TaskInfo:
         error=past.error,
         reason=past.reason,
         headers=task.headers,
+        terms=task.terms,
     )
-
-
-def _arguments(task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    try:
-        args, kwargs = codec.decode(task.payload)
-        return tuple(args), dict(kwargs)
-    except (ConveyorError, msgspec.MsgspecError, TypeError, ValueError):
-        # Whoever pushed it did so without the client: it can still be looked at.
-        return (), {}
 
 
 def _flags(row: _Row, state: State, past: Record) -> tuple[str, ...]:

@@ -1,0 +1,204 @@
+"""Limits as a user states them, on real stores with the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from conveyor import Concurrency, Conveyor, Debounce, Rate
+from conveyor.core.task import State
+from conveyor.errors import InvalidOption, NotInTask, NotUnique
+from conveyor.limits import Unique, limit
+from tests.running import Stopwatch, at_work, ended, reached
+from tests.worker.harness import soon
+
+
+async def test_a_rate_is_kept_by_all_workers_together(app: Conveyor) -> None:
+    starts: list[float] = []
+
+    @app.task(rate_limit=Rate("50/s", burst=5))
+    async def call(i: int) -> None:
+        starts.append(time.monotonic())
+
+    handles = await app.enqueue_many(call.bind(i) for i in range(40))
+    async with at_work(app), at_work(app):
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+    starts.sort()
+    for first in range(len(starts)):
+        for last in range(first, len(starts)):
+            window = starts[last] - starts[first]
+            assert last - first + 1 <= 50 * window + 5 + 1e-6
+    assert starts[-1] - starts[0] == pytest.approx(35 / 50, abs=0.4)
+
+
+async def test_slots_are_kept_per_key(app: Conveyor) -> None:
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    @app.task(concurrency=Concurrency(2, key=lambda tenant, i: tenant))
+    async def call(tenant: str, i: int) -> None:
+        running[tenant] += 1
+        most[tenant] = max(most[tenant], running[tenant])
+        await asyncio.sleep(0.01)
+        running[tenant] -= 1
+
+    handles = await app.enqueue_many(call.bind(tenant, i) for i in range(10) for tenant in "ab")
+    async with at_work(app, concurrency=8), at_work(app, concurrency=8):
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+    assert most == {"a": 2, "b": 2}
+
+
+async def test_a_backlog_of_one_tenant_does_not_delay_another(app: Conveyor) -> None:
+    order: list[str] = []
+
+    @app.task(fair_by=lambda tenant: tenant)
+    async def work(tenant: str) -> None:
+        order.append(tenant)
+
+    await app.enqueue_many(work.bind("big") for _ in range(300))
+    async with at_work(app, concurrency=1):
+        await soon(lambda: asyncio.sleep(0, len(order) > 20))
+        small = await work.enqueue("small")
+        before = len(order)
+        await small.result(10)
+        assert order.index("small") - before < 10
+
+
+async def test_a_partition_keeps_its_order_through_retries(app: Conveyor) -> None:
+    order: list[tuple[str, int]] = []
+    failed: set[str] = set()
+
+    @app.task(partition_by=lambda account, i: account)
+    async def book(account: str, i: int) -> None:
+        order.append((account, i))
+        if i == 1 and account not in failed:
+            failed.add(account)
+            raise ValueError("once")
+
+    handles = await app.enqueue_many(book.bind(account, i) for i in range(4) for account in "ab")
+    async with at_work(app):
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+    for account in "ab":
+        assert [i for name, i in order if name == account] == [0, 1, 1, 2, 3]
+
+
+async def test_tokens_inside_a_task_come_from_the_same_bucket(app: Conveyor) -> None:
+    @app.task(rate_limit=Rate("20/s", name="crm"))
+    async def call() -> None: ...
+
+    @app.task
+    async def export() -> float:
+        return await limit("crm").acquire(4)
+
+    async with at_work(app):
+        await (await call.enqueue()).result(10)
+        watch = Stopwatch()
+        waited = await (await export.enqueue()).result(10)
+        assert 0.1 < waited < 0.25
+        assert watch.seconds >= waited
+
+
+async def test_tokens_in_a_thread(app: Conveyor) -> None:
+    @app.task
+    def export() -> float:
+        return limit("crm", "acme", rate=Rate("100/s")).acquire_sync(11)
+
+    async with at_work(app):
+        assert (await (await export.enqueue()).result(10)) == pytest.approx(0.1, abs=0.06)
+
+
+async def test_a_long_wait_is_told_by_the_progress(app: Conveyor) -> None:
+    @app.task
+    async def export() -> None:
+        await limit("crm", "acme", rate="1/s").acquire(60)
+
+    handle = await export.enqueue()
+    async with at_work(app):
+
+        async def says() -> bool:
+            progress = (await handle.info()).progress
+            return progress is not None and "limit 'crm' of 'acme'" in progress.message
+
+        await soon(says)
+        await handle.cancel()
+        await reached(handle, State.CANCELLED)
+
+
+async def test_a_limit_needs_a_rate_and_an_app(app: Conveyor) -> None:
+    with pytest.raises(NotInTask):
+        limit("crm")
+    with pytest.raises(InvalidOption, match="has no rate here"):
+        await limit("crm", app=app).acquire()
+    with pytest.raises(InvalidOption, match="above 0"):
+        await limit("crm", rate="1/s", app=app).acquire(0)
+
+
+async def test_a_task_pauses_its_limit_for_everybody(app: Conveyor) -> None:
+    runs: list[float] = []
+
+    @app.task(rate_limit=Rate("100/s", burst=10, name="partner"))
+    async def call(fails: bool) -> None:
+        runs.append(time.monotonic())
+        if fails:
+            await limit("partner").pause(0.4, reason="429")
+
+    async with at_work(app):
+        await (await call.enqueue(True)).result(10)
+        other = await call.enqueue(False)
+        (reason,) = [r for r in await other.why() if r.code == "closed"]
+        assert "429" in reason.text
+        await other.result(10)
+    assert runs[1] - runs[0] >= 0.39
+
+
+async def test_a_limit_is_tuned_and_looked_at(app: Conveyor) -> None:
+    @app.task(concurrency=Concurrency(1, name="printer"))
+    async def call() -> None: ...
+
+    printer = limit("printer", app=app)
+    await printer.pause(reason="paper", by="ada")
+    handle = await call.enqueue()
+    (info,) = [i for i in await printer.info() if i.pause is not None]
+    assert info.pause is not None
+    assert (info.pause.reason, info.pause.by) == ("paper", "ada")
+    await printer.resume()
+    await printer.tune(most=5)
+    async with at_work(app):
+        await handle.result(10)
+    assert any(i.state.most == 5 for i in await printer.info())
+    await printer.tune()
+
+
+async def test_a_unique_task_names_the_one_in_its_way(app: Conveyor) -> None:
+    @app.task(unique="until_done")
+    async def reindex(shop: int) -> int:
+        return shop
+
+    first, again, other = [await reindex.enqueue(n) for n in (7, 7, 8)]
+    assert (again.id, again.created) == (first.id, False)
+    assert other.created
+    strict = reindex.with_options(unique=Unique(on_conflict="raise"))
+    with pytest.raises(NotUnique, match=first.id):
+        await strict.enqueue(7)
+    async with at_work(app):
+        assert await again.result(10) == 7
+        assert (await reindex.enqueue(7)).created
+
+
+async def test_debounce_runs_once_with_the_newest_arguments(app: Conveyor) -> None:
+    runs: list[int] = []
+
+    @app.task(debounce=Debounce(0.3, key=lambda shop, price: shop))
+    async def publish(shop: int, price: int) -> None:
+        runs.append(price)
+
+    handles = [await publish.enqueue(7, price) for price in (1, 2, 3)]
+    async with at_work(app):
+        await handles[-1].result(10)
+        assert (await ended(handles[0])).state is State.CANCELLED
+    assert runs == [3]
+    with pytest.raises(InvalidOption, match="debounce"):
+        publish.with_options(delay=5)
