@@ -146,7 +146,8 @@ def test_keys_and_secrets_that_make_no_sense() -> None:
 
 
 async def test_large_arguments_travel_by_the_blob_store(broker_url: str, tmp_path: Path) -> None:
-    offload = Offload(DirectoryStore(tmp_path), above=10_000)
+    blobs = tmp_path / "blobs"
+    offload = Offload(DirectoryStore(blobs), above=10_000)
     async with Conveyor(broker_url, offload=offload) as app:
 
         @app.task
@@ -156,14 +157,14 @@ async def test_large_arguments_travel_by_the_blob_store(broker_url: str, tmp_pat
         large = await size.enqueue(b"x" * 1_000_000)
         small = await size.enqueue(b"x")
         assert (await large.info()).args == ("<1,000,008 bytes in the blob store>",)
-        assert len(files_in(tmp_path)) == 1
+        assert len(files_in(blobs)) == 1
         async with at_work(app):
             assert await large.result(10) == 1_000_000
             assert await small.result(10) == 1
 
 
 async def test_a_lost_blob_fails_the_attempt(broker_url: str, tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path)
+    store = DirectoryStore(tmp_path / "blobs")
     async with Conveyor(broker_url, offload=Offload(store, above=100)) as app:
 
         @app.task
@@ -171,7 +172,7 @@ async def test_a_lost_blob_fails_the_attempt(broker_url: str, tmp_path: Path) ->
             return len(data)
 
         handle = await size.with_options(max_attempts=1).enqueue(b"x" * 1_000)
-        for path in files_in(tmp_path):
+        for path in files_in(tmp_path / "blobs"):
             path.unlink()
         async with at_work(app):
             info = await reached(handle, State.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _KIND = "strike"
 _BATCH = 1_000
+HEARD_WITHIN = 1.2
+"""Seconds until every worker has heard of a strike or its end: they look once a second."""
 _decode = msgspec.msgpack.Decoder(Strike).decode
 
 
@@ -34,9 +37,12 @@ async def list_strikes(broker: Broker) -> list[Strike]:
 
 async def lift_strike(broker: Broker, strike_id: str) -> int | None:
     """Delete a strike and requeue what it holds back; returns how many, None when there is no such
-    strike. Killed in between, lifting it again goes on with those that still wait.
+    strike. Takes a second: workers that have not heard of it yet would hold the tasks back again.
+    Killed in between, lifting it again goes on with those that still wait.
     """
     existed = await broker.documents.delete(_KIND, strike_id)
+    if existed:
+        await asyncio.sleep(HEARD_WITHIN)
     held = await broker.tallies.members(held_by(strike_id))
     if not existed and not held:
         return None

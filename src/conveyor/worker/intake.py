@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from conveyor.brokers.strikes import held_by, list_strikes
-from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.codec import decode_call
 from conveyor.core.outcome import Cancelled, Struck, Unroutable
 from conveyor.core.strike import Strike
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from conveyor.tasks import TaskDefinition
 
 log = logging.getLogger("conveyor.worker")
+LOOK_AGAIN = 60.0
+"""Seconds after which a task that is held back looks for its strike again, should nobody have told
+it of the end."""
 ELSEWHERE = 30.0
 """Seconds that a task waits which only another worker can run."""
 
@@ -71,8 +73,8 @@ class Intake:
         for strike in self._strikes:
             if strike.covers(task.name, task.queue, now) and self._fits(strike, task):
                 self._held.append((held_by(strike.id), task.id))
-                delay = MAX_DELAY if strike.until is None else max(0.0, strike.until - now)
-                return Struck(delay, strike.sentence())
+                left = LOOK_AGAIN if strike.until is None else max(0.0, strike.until - now)
+                return Struck(min(left, LOOK_AGAIN), strike.sentence())
         return None
 
     def _fits(self, strike: Strike, task: Task) -> bool:
