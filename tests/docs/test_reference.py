@@ -67,6 +67,8 @@ def _parameters(function: object) -> list[str]:
         "conveyor.errors",
         "conveyor.inspect",
         "conveyor.limits",
+        "conveyor.offload",
+        "conveyor.sealing",
         "conveyor.strikes",
         "conveyor.testing",
     ],

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 import typer
 
-from conveyor.cli import dead, enqueue, flow_control, operations, queues, running, tasks
+from conveyor.cli import contract, dead, enqueue, flow_control, operations, queues, running, tasks
 from conveyor.cli.failures import BAD_INPUT
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ app.command("bench")(operations.bench)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(dead.app, name="dead")
+app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
 
