@@ -23,7 +23,7 @@ from math import inf
 
 import msgspec
 
-SLACK = 0.025
+SLACK = 0.075
 """Seconds of a burst that are held back: workers start what they leased up to so much later, and
 the bound (burst + rate x seconds in any window) is promised for starts."""
 

@@ -28,6 +28,7 @@ from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
 from conveyor.worker.executor import Executor, Run, Stop
 from conveyor.worker.intake import Intake
+from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
 from conveyor.worker.prefetch import Prefetch
 from conveyor.worker.registry import known_names
@@ -92,6 +93,7 @@ class Engine:
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
         self._queues: list[str] = list(settings.queues)
+        self._lineup = Lineup(settings.weights, settings.reserved)
         self._refreshed_at = float("-inf")
         self._signal = asyncio.Event()
         self._rung = True
@@ -214,7 +216,7 @@ class Engine:
             batch = self.completer.take()
             slots = self._waiting.slots(self.settings.concurrency - len(self._running))
             step = Step(self.token, self._queues, want, batch, slots)
-            reply = await self.broker.step(step)
+            reply = await self._lineup.step(self.broker, step, self._held_queues())
         except BrokerError as exc:
             self.completer.put_back(batch)
             await self._after_failure(exc)
@@ -229,6 +231,10 @@ class Engine:
         await self._look_further(want, reply)
         if len(reply.leases) >= BUSY_BATCH or len(batch) >= BUSY_BATCH:
             await asyncio.sleep(GATHER)
+
+    def _held_queues(self) -> Iterable[str]:
+        yield from (run.lease.task.queue for run in self._running.values())
+        yield from (lease.task.queue for lease in self._waiting)
 
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""
@@ -283,8 +289,7 @@ class Engine:
                 if set(names) != set(self._queues):
                     self._queues[:] = names
             self._refreshed_at = now
-        if len(self._queues) > 1:
-            self._queues.append(self._queues.pop(0))
+        self._lineup.turn(self._queues)
 
     async def _found_new_queues(self) -> bool:
         """Look for queues made since the last look; a task may wait in one of them."""

@@ -16,6 +16,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Broker URL in place of the app's own."""
     queues: tuple[str, ...] = ()
     """Queues to serve, in this order; empty: every queue."""
+    weights: dict[str, int] = {}
+    """How often a queue is the first one looked at, against the others; 1 where none is given."""
+    reserved: dict[str, int] = {}
+    """Slots of each child process that are kept for tasks of a queue."""
     concurrency: int = 32
     """Tasks that run at a time in each child process."""
     processes: int = 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conveyor.brokers.base import DEAD_RETENTION_SECONDS, RETENTION_SECONDS
+from conveyor.core.gates import SLACK
 
 _FOLDER = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^-- include: ([a-z ]+)\n", re.MULTILINE)
@@ -23,6 +24,7 @@ _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 _CONSTANTS = (
     f"local RETENTION_MS, DEAD_RETENTION_MS = "
     f"{round(RETENTION_SECONDS * 1000)}, {round(DEAD_RETENTION_SECONDS * 1000)}\n"
+    f"local SLACK = {SLACK}\n"
 )
 
 

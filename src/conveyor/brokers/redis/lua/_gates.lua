@@ -8,7 +8,7 @@
 --   why          HASH the same -> packed Pause
 --   tuned        HASH limit -> "<rate or -> <most or -> <ms when it was tuned>"
 -- All of these are `shared`.
-local SLACK, HUGE = 0.025, math.huge
+local HUGE = math.huge
 local seconds = now / 1000
 local states, some_shut, some_tuned = {}, nil, nil
 
