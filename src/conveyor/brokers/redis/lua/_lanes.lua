@@ -31,7 +31,7 @@ local function unpark(lane, base, id)
 end
 
 local function make_ready(lane, place, base)
-  call('ZADD', base .. ':lanes', exactly(place), lane)
+  call('ZADD', base .. ':lanes', place, lane)
   woken[base] = (woken[base] or 0) + 1
 end
 
@@ -47,12 +47,12 @@ end
 local function wake_at(id, at, base)
   local ms = math.ceil(at * 1000)
   if ms / 1000 < at then ms = ms + 1 end
-  call('ZADD', base .. ':later', 'LT', whole(ms), id)
+  call('ZADD', base .. ':later', 'LT', ms, id)
 end
 
 local function park(lane, place, id, at)
   call('ZREM', root .. ':lanes', lane)
-  call('ZADD', root .. ':bl:' .. id, exactly(place), lane)
+  call('ZADD', root .. ':bl:' .. id, place, lane)
   call('HSET', root .. ':parked', lane, id)
   call('SADD', shared .. 'bq:' .. id, root)
   if at then wake_at(id, at, root) end
@@ -85,7 +85,7 @@ end
 -- Returns 1 if it may be looked at, 0 if its lane is parked.
 local function join(id, priority, lane, since, ahead)
   local key = root .. ':l:' .. lane
-  call('ZADD', key, whole(ahead and since - AHEAD_MS or since), id)
+  call('ZADD', key, ahead and since - AHEAD_MS or since, id)
   call('HSET', root .. ':gw', id, lane)
   if ahead then
     local gate = call('HGET', root .. ':parked', lane)
@@ -93,7 +93,7 @@ local function join(id, priority, lane, since, ahead)
   elseif call('ZCARD', key) > 1 then
     return 1 - call('HEXISTS', root .. ':parked', lane)
   end
-  call('ZADD', root .. ':lanes', 'LT', whole(since - LEVEL_MS * priority), lane)
+  call('ZADD', root .. ':lanes', 'LT', since - LEVEL_MS * priority, lane)
   return 1
 end
 
