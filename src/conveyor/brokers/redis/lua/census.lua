@@ -20,7 +20,16 @@ local function is_forgotten(lane, id)
   local packed = call('HGET', tasks_of(id), id)
   for _, gate in ipairs(packed and fields_of(packed, TERMS)[TERMS][GATES] or {}) do
     if gate_id(gate) == gid then
-      local why, at = refusal(gate, state_of(gate), has_slot(gate, id .. root))
+      local state, holds = state_of(gate), has_slot(gate, id .. root)
+      local why, at = refusal(gate, state, holds)
+      if why == 'closed' and gate[RATE] <= 0 then
+        -- It may have been parked for want of a slot before the gate was closed.
+        local till = state.closed
+        state.closed = 0
+        local full = refusal(gate, state, holds)
+        state.closed = till
+        if full then return false end
+      end
       return not why or at ~= nil
     end
   end
