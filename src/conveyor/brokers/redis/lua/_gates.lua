@@ -60,8 +60,8 @@ local function tolerance(gate, each)
 end
 
 -- Returns why a gate does not admit one task now, and when to ask again if that is known; nil when it
--- does. `holds`: the task has its slot already.
-local function refusal(gate, state, holds)
+-- does. `holds`: the task has its slot already. `most`: slots in place of those the gate carries.
+local function refusal(gate, state, holds, most)
   if state.closed > seconds then return 'closed', state.closed < HUGE and state.closed or nil end
   if gate[RATE] > 0 then
     local each = interval(gate, state)
@@ -70,7 +70,7 @@ local function refusal(gate, state, holds)
     -- A limit that was tuned to no tokens at all.
     return 'rate', at < HUGE and at or nil
   end
-  if holds or running_of(state) < (state.most or gate[MOST]) then return nil end
+  if holds or running_of(state) < (state.most or most or gate[MOST]) then return nil end
   return 'full', nil
 end
 

@@ -100,7 +100,7 @@ local function try_lane(lane, place)
     return nil
   end
   if why == 'full' and gate[ON_FULL] == 'cancel_oldest' then flag_oldest(gate) end
-  park(lane, place, gate_id(gate), at)
+  park(lane, place, gate, at)
   hand_on(gates, gate)
   return nil
 end
