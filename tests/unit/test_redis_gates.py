@@ -41,6 +41,8 @@ end
 return states_after
 """
 ID = b"0123456789abcdef"
+A_LOOK_AROUND = 20
+"""Commands that a step may add once a second, to see what its worker's other queues are up to."""
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ class TestCost:
             leases = (await rig.step(want=number + 1)).leases
             await rig.step(*(rig.settlement(lease, ok()) for lease in leases))
             spent.append(calls(client) - before)
-        assert spent[0] == spent[1]
+        assert spent[1] <= spent[0] + A_LOOK_AROUND
 
     async def test_a_turn_costs_the_same_among_many_lanes(self, rig: Rig, client: Any) -> None:
         spent = []
@@ -182,7 +184,7 @@ class TestCost:
             before = calls(client)
             assert len((await rig.step(want=10, queues=[queue])).leases) == 10
             spent.append(calls(client) - before)
-        assert spent[0] == spent[1]
+        assert spent[1] <= spent[0] + A_LOOK_AROUND
 
     async def test_a_token_costs_the_same_however_many_lanes_wait_for_it(
         self, rig: Rig, client: Any
@@ -199,7 +201,7 @@ class TestCost:
             assert len((await rig.step()).leases) == 1
             spent.append(calls(client) - before)
             await rig.broker.cancel([info.id for info in await self._queued(rig)])
-        assert spent[1] <= spent[0] + 2
+        assert spent[1] <= spent[0] + A_LOOK_AROUND
 
     @staticmethod
     async def _queued(rig: Rig) -> list[TaskInfo]:
@@ -383,5 +385,5 @@ async def test_gates_of_a_cluster_belong_to_the_queue(rig: Rig, client: Any) -> 
     assert set(info.holders) == {lease.task.id for lease in leases}
     await rig.broker.gates.close("slots", None, None, ME)
     tags = {key.partition(b"{")[2].partition(b"}")[0] for key in client.keys("*:shut")}
-    assert len(tags) == 2
+    assert len(tags) == 3
     assert await rig.is_healthy()

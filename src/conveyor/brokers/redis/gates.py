@@ -107,7 +107,7 @@ class RedisGates:
         return standings
 
     async def _scopes(self) -> list[bytes]:
-        """Return what the keys of gates begin with, a colon aside; in a cluster, each queue's too."""
+        """Return what the keys of gates begin with, a colon aside; a cluster has many."""
         store = self._store
         if not store.link.spread:
             return [store.top]
