@@ -35,7 +35,7 @@ def connect_broker(cluster_url: str) -> ConnectBroker:
 
 @pytest.fixture
 def capabilities() -> Capabilities:
-    return Capabilities()
+    return Capabilities(limits_span_queues=False)
 
 
 install(globals())

@@ -123,13 +123,13 @@ def _beyond(gates: _Gates, sights: dict[bytes, Sight]) -> Iterator[bytes]:
     """
     by_gate: dict[bytes, list[_Slot]] = {}
     for slot in gates.slots:
-        by_gate.setdefault(slot.gate, []).append(slot)
+        if slot.id in sights:
+            by_gate.setdefault(slot.gate, []).append(slot)
     for gate_id, slots in by_gate.items():
         _, most, at = gates.tuned.get(gate_id.partition(b"\n")[0], b"- - 0").split(b" ")
         carried = [
             gate.most
             for slot in slots
-            if slot.id in sights
             for gate in _slot_gates(sights[slot.id])
             if gate.id.encode() == gate_id
         ]

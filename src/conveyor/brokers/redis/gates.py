@@ -42,7 +42,7 @@ class RedisGates:
 
     async def reserve(self, gate: Gate) -> float:
         """See `Gates.reserve`; infinity, and nothing is taken, while it is closed without end. In a
-        cluster reservations have a bucket of their own.
+        cluster reservations have a bucket of their own, that of the namespace.
         """
         return float(await self._store.ask_one(self._store.on_top("reserve", encode(gate))))
 
@@ -107,29 +107,32 @@ class RedisGates:
         return standings
 
     async def _scopes(self) -> list[bytes]:
-        """Return what the keys of gates begin with, a colon aside: once, or for each queue."""
+        """Return what the keys of gates begin with, a colon aside; a cluster has many."""
         store = self._store
         if not store.link.spread:
             return [store.top]
-        return [store.root(queue) for queue in await store.queue_names()]
+        return [store.top, *(store.root(queue) for queue in await store.queue_names())]
 
     async def _everywhere(self, script: str, *args: Argument) -> list[Any]:
         store = self._store
         if not store.link.spread:
             return [await store.ask_one(store.on_top(script, *args))]
         queues = await store.queue_names()
-        return await store.ask(*(store.on_queue(script, queue, *args) for queue in queues))
+        return await store.ask(
+            store.on_top(script, *args),
+            *(store.on_queue(script, queue, *args) for queue in queues),
+        )
 
     async def _look_again(self, limit: str, key: str | None) -> None:
         """Let the lanes look that were refused by what is no more. A lane that is parked meanwhile
         was refused by what is now.
         """
-        words, exact = (f"{limit}\n", "") if key is None else (_field(limit, key), "1")
+        words = _field(limit, key) + "\n"
         store = self._store
         for queue in await store.queue_names():
             cursor = b"0"
             while True:
-                page = store.on_queue("again", queue, cursor, _PAGE, words, exact)
+                page = store.on_queue("again", queue, cursor, _PAGE, words)
                 cursor = await store.ask_one(page)
                 if cursor == b"0":
                     break

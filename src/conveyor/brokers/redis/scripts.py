@@ -39,14 +39,18 @@ class Script(NamedTuple):
 @cache
 def script(name: str) -> Script:
     """Return the script in `lua/<name>.lua`."""
-    text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+    source = put_together((_FOLDER / f"{name}.lua").read_text(encoding="utf-8"))
+    return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
+
+
+def put_together(text: str) -> bytes:
+    """Return the source of a script with the snippets that it names, without the comments."""
     gated = _snippets(_LANES, text)
     parts = [_CONSTANTS, *_snippets(_INCLUDE, text), text]
     if gated:
         parts.insert(1, "local lanes, lanes_made\n")
         parts.insert(-1, _function(gated))
-    source = _COMMENT.sub("", "".join(parts)).encode()
-    return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
+    return _COMMENT.sub("", "".join(parts)).encode()
 
 
 def _snippets(header: re.Pattern[str], text: str) -> list[str]:

@@ -16,7 +16,7 @@ from conveyor.brokers.redis.records import (
     raw,
     split_ids,
 )
-from conveyor.core.task import UNTOUCHED, State
+from conveyor.core.task import UNTOUCHED, State, Terms
 
 Packed = tuple[bytes, ...]
 """ARGV[6] to ARGV[9] of lua/step.lua."""
@@ -59,14 +59,13 @@ def _pack(settlements: Sequence[Settlement]) -> Packed:
 
 
 def _is_plain(settlement: Settlement) -> bool:
-    """Whether this is a success of a first execution without a key or terms."""
+    """Whether this is a success of a first execution without a key."""
     lease, transition = settlement.lease, settlement.transition
     return (
         transition.to is _SUCCEEDED
         and lease.execution == 1
         and transition.counters is UNTOUCHED
         and lease.task.key is None
-        and (lease.task.terms is None or asking(lease.task) is None)
     )
 
 
@@ -76,6 +75,7 @@ def _pack_both(
     groups: list[tuple[int, int]] = []
     ids: list[bytes] = []
     endings: list[bytes] = []
+    gated: list[tuple[Any, ...]] = []
     for bucket in buckets:
         longest = RETENTION_SECONDS
         for task_id, settlement in bucket:
@@ -84,11 +84,22 @@ def _pack_both(
             result = settlement.transition.result if ttl > 0 else None
             ids.append(task_id)
             endings.append(encode((1, (), result, settlement.execution, ttl)))
+            task = settlement.lease.task
+            if task.terms is not None and _gives_back(task.terms):
+                gated.append((raw(task_id), task.name, task.terms))
         full, rest = divmod(len(bucket), _AT_A_TIME)
         sizes = [_AT_A_TIME] * full + ([rest] if rest else [])
         groups += [(size, ms(longest)) for size in sizes]
     lengths = encode(list(map(len, endings)))
-    return encode((groups, others)), b"".join(ids), b"".join(endings), lengths
+    settled = (groups, others, gated) if gated else (groups, others)
+    return encode(settled), b"".join(ids), b"".join(endings), lengths
+
+
+def _gives_back(terms: Terms) -> bool:
+    """Whether a task has anything to give back at its end: a slot, or a key."""
+    return any(gate.rate <= 0 for gate in terms.gates) or (
+        terms.unique is not None and terms.unique.until != "period"
+    )
 
 
 def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:

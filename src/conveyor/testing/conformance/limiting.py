@@ -93,7 +93,13 @@ async def test_keys_are_limits_of_their_own(rig: Rig) -> None:
     assert set(taken(await take(rig))) == {a[0].id, b[0].id}
 
 
+def need_limits_across_queues(rig: Rig) -> None:
+    if not rig.capabilities.limits_span_queues:
+        pytest.skip("limits of this store count per queue")
+
+
 async def test_a_limit_is_shared_across_queues(rig: Rig) -> None:
+    need_limits_across_queues(rig)
     here = gated(rig, slots())
     there = gated(rig, slots(), queue="r")
     await rig.push(here)
@@ -315,6 +321,7 @@ async def test_a_tuned_rate(rig: Rig) -> None:
 
 
 async def test_a_reservation_draws_from_the_same_bucket(rig: Rig) -> None:
+    need_limits_across_queues(rig)
     gate = per_second(10, burst=1)
     assert await rig.broker.gates.reserve(gate) == pytest.approx(0.0, abs=1e-6)
     assert await rig.broker.gates.reserve(gate) == pytest.approx(0.1, abs=1e-3)

@@ -31,6 +31,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Several brokers at a time see the same store, and it outlives them all."""
     bells: bool = True
     """`listen` rings by itself; without, workers rely on their poll once a second."""
+    limits_span_queues: bool = True
+    """A limit counts the tasks of all queues, and tokens taken inside tasks with them; without (a
+    Redis Cluster), those of each queue by themselves.
+    """
 
 
 class Rig:

@@ -7,14 +7,10 @@
 --   shut         ZSET gate id, or the name of a limit -> until when it is closed, inf: until opened
 --   why          HASH the same -> packed Pause
 --   tuned        HASH limit -> "<rate or -> <most or -> <ms when it was tuned>"
--- All of these are `shared`.
+-- All of these are `shared`. (A number that a script gives to a command arrives with all its digits.)
 local HUGE = math.huge
 local seconds = now / 1000
 local states, some_shut, some_tuned = {}, nil, nil
-
-local function exactly(number)
-  return string.format('%.17g', number)
-end
 
 local function score_of(reply)
   if not reply then return nil end
@@ -64,8 +60,8 @@ local function tolerance(gate, each)
 end
 
 -- Returns why a gate does not admit one task now, and when to ask again if that is known; nil when it
--- does. `holds`: the task has its slot already.
-local function refusal(gate, state, holds)
+-- does. `holds`: the task has its slot already. `most`: slots in place of those the gate carries.
+local function refusal(gate, state, holds, most)
   if state.closed > seconds then return 'closed', state.closed < HUGE and state.closed or nil end
   if gate[RATE] > 0 then
     local each = interval(gate, state)
@@ -74,13 +70,13 @@ local function refusal(gate, state, holds)
     -- A limit that was tuned to no tokens at all.
     return 'rate', at < HUGE and at or nil
   end
-  if holds or running_of(state) < (state.most or gate[MOST]) then return nil end
+  if holds or running_of(state) < (state.most or most or gate[MOST]) then return nil end
   return 'full', nil
 end
 
 local function spend(gate, state)
   state.tat = math.max(tat_of(state), seconds) + gate[COST] * interval(gate, state)
-  call('ZADD', shared .. 'tat', exactly(state.tat), state.id)
+  call('ZADD', shared .. 'tat', state.tat, state.id)
 end
 
 local function take_slot(state, member, holds)
@@ -88,7 +84,7 @@ local function take_slot(state, member, holds)
     state.running = running_of(state) + 1
     if state.running == 1 then call('SADD', shared .. 'busy', state.id) end
   end
-  call('ZADD', shared .. 'slots:' .. state.id, whole(now), member)
+  call('ZADD', shared .. 'slots:' .. state.id, now, member)
 end
 
 -- Only a line keeps the slots of tasks that do not run.

@@ -3,14 +3,15 @@
 --   l:<lane>     ZSET id -> ms since when it waits; of a task that goes first, AHEAD_MS less
 --   gw           HASH id -> lane, of all tasks that wait in lanes
 --   lanes        ZSET lane -> its place in the order of the claim, of lanes that may be looked at
---   parked       HASH lane -> the gate that refused it, of all others that are not empty
---   bl:<gate>    ZSET lane -> its place, of the lanes parked under a gate
---   later        ZSET gate -> ms when its first lane looks again
---   bq:<gate>    SET of the roots of queues with lanes parked under it (shared)
--- Lanes wait at their gate, not each for itself: a gate that opens lets one lane look, and whoever
+--   parked       HASH lane -> the room it waits in, of all others that are not empty
+--   room:<room>  ZSET lane -> its place, of the lanes in a room
+--   later        ZSET room -> ms when its first lane looks again
+--   rooms:<gate> SET "<most> <root>": rooms of a gate of slots in all queues (shared)
+-- A room is a gate whose lanes wait together; tasks that allow another number of slots wait in another
+-- one. Lanes wait there, not each for itself: a gate that opens lets the first one look, and whoever
 -- looked and did not use it up lets the next one. So a token or a slot costs two looks, however many
--- lanes want it. For every gate with parked lanes one of these holds: it is in `later`; or it is full
--- or closed without end, and a slot that is freed or a person will wake a lane; or a lane of it is in
+-- lanes want it. For every room one of these holds: it is in `later`; or its gate is full or closed
+-- without end, and a slot that is freed or a person will wake a lane; or a lane of that gate is in
 -- `lanes` and hands on when it is looked at.
 local AHEAD_MS = 70368744177664
 local woken, looked, nobody_at = {}, {}, {}
@@ -20,63 +21,91 @@ local function since_of(score)
   return score < 0 and score + AHEAD_MS or score
 end
 
-local function unpark(lane, base, id)
-  local key = base .. ':bl:' .. id
+local function room_of(gate, most)
+  if gate[RATE] > 0 then return gate_id(gate) end
+  return gate_id(gate) .. '\n' .. (most or gate[MOST]) .. '\n'
+end
+
+-- A gate of tokens has one room in each queue; of one of slots the rooms are listed.
+local function list_room(verb, room, base)
+  local id, most = string.match(room, '^(.*)\n(%d+)\n$')
+  if id then call(verb, shared .. 'rooms:' .. id, most .. ' ' .. base) end
+end
+
+local function unpark(lane, base, room)
+  local key = base .. ':room:' .. room
   call('ZREM', key, lane)
   call('HDEL', base .. ':parked', lane)
   if call('EXISTS', key) == 0 then
-    call('SREM', shared .. 'bq:' .. id, base)
-    call('ZREM', base .. ':later', id)
+    list_room('SREM', room, base)
+    call('ZREM', base .. ':later', room)
   end
 end
 
 local function make_ready(lane, place, base)
-  call('ZADD', base .. ':lanes', exactly(place), lane)
+  call('ZADD', base .. ':lanes', place, lane)
   woken[base] = (woken[base] or 0) + 1
 end
 
--- Lets the first lane that is parked under a gate look again. Returns whether there is one.
-local function wake_first(id, base)
-  local first = call('ZRANGE', base .. ':bl:' .. id, 0, 0, 'WITHSCORES')
-  if not first[1] then return false end
-  unpark(first[1], base, id)
+-- Lets the first lane in a room look again.
+local function wake_first(room, base)
+  local first = call('ZRANGE', base .. ':room:' .. room, 0, 0, 'WITHSCORES')
+  if not first[1] then return end
+  unpark(first[1], base, room)
   make_ready(first[1], tonumber(first[2]), base)
-  return true
 end
 
-local function wake_at(id, at, base)
+local function wake_at(room, at)
   local ms = math.ceil(at * 1000)
   if ms / 1000 < at then ms = ms + 1 end
-  call('ZADD', base .. ':later', 'LT', whole(ms), id)
+  call('ZADD', root .. ':later', 'LT', ms, room)
 end
 
-local function park(lane, place, id, at)
+local function park(lane, place, gate, at)
+  local room = room_of(gate)
   call('ZREM', root .. ':lanes', lane)
-  call('ZADD', root .. ':bl:' .. id, exactly(place), lane)
-  call('HSET', root .. ':parked', lane, id)
-  call('SADD', shared .. 'bq:' .. id, root)
-  if at then wake_at(id, at, root) end
-  nobody_at[id] = nil
+  if call('ZADD', root .. ':room:' .. room, place, lane) == 1 then list_room('SADD', room, root) end
+  call('HSET', root .. ':parked', lane, room)
+  if at then wake_at(room, at) end
+  nobody_at[gate_id(gate)] = nil
   looked[lane] = true
 end
 
--- Whoever looked hands on: to the next lane at each of its gates that still admits somebody. A lane
--- that was refused in this script is not asked again, so that two cannot wake each other for ever.
+-- Returns the rooms of a gate in a queue: {room, most or nil ...}.
+local function rooms_of(gate, base)
+  if gate[RATE] > 0 then return { { room_of(gate) } } end
+  local rooms = {}
+  for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gate_id(gate))) do
+    local most, its_base = string.match(listed, '^(%d+) (.*)$')
+    if its_base == base then rooms[#rooms + 1] = { room_of(gate, most), tonumber(most) } end
+  end
+  return rooms
+end
+
+-- Lets the first lane of a room look if its gate admits somebody. A lane that was refused in this script
+-- is not asked again, so that two cannot wake each other for ever. Returns whether anybody is there.
+local function let_look(room, most, gate)
+  local first = call('ZRANGE', root .. ':room:' .. room, 0, 0)[1]
+  if not first then return false end
+  local why, at = refusal(gate, state_of(gate), false, most)
+  if at then
+    wake_at(room, at)
+  elseif not why and not looked[first] then
+    wake_first(room, root)
+  end
+  return true
+end
+
+-- Whoever looked hands on: to the next lane at each of its gates that still admits somebody.
 local function hand_on(gates, except)
   for _, gate in ipairs(gates) do
     local id = gate ~= except and gate_id(gate)
     if id and not nobody_at[id] then
-      local first = call('ZRANGE', root .. ':bl:' .. id, 0, 0)[1]
-      if first then
-        local why, at = refusal(gate, state_of(gate), false)
-        if at then
-          wake_at(id, at, root)
-        elseif not why and not looked[first] then
-          wake_first(id, root)
-        end
-      else
-        nobody_at[id] = true
+      local somebody = false
+      for _, room in ipairs(rooms_of(gate, root)) do
+        somebody = let_look(room[1], room[2], gate) or somebody
       end
+      nobody_at[id] = not somebody
     end
   end
 end
@@ -85,22 +114,22 @@ end
 -- Returns 1 if it may be looked at, 0 if its lane is parked.
 local function join(id, priority, lane, since, ahead)
   local key = root .. ':l:' .. lane
-  call('ZADD', key, whole(ahead and since - AHEAD_MS or since), id)
+  call('ZADD', key, ahead and since - AHEAD_MS or since, id)
   call('HSET', root .. ':gw', id, lane)
   if ahead then
-    local gate = call('HGET', root .. ':parked', lane)
-    if gate then unpark(lane, root, gate) end
+    local room = call('HGET', root .. ':parked', lane)
+    if room then unpark(lane, root, room) end
   elseif call('ZCARD', key) > 1 then
     return 1 - call('HEXISTS', root .. ':parked', lane)
   end
-  call('ZADD', root .. ':lanes', 'LT', whole(since - LEVEL_MS * priority), lane)
+  call('ZADD', root .. ':lanes', 'LT', since - LEVEL_MS * priority, lane)
   return 1
 end
 
 local function place_of_lane(lane)
-  local gate = call('HGET', root .. ':parked', lane)
-  local place = call('ZSCORE', gate and root .. ':bl:' .. gate or root .. ':lanes', lane)
-  return tonumber(place), gate
+  local room = call('HGET', root .. ':parked', lane)
+  local place = call('ZSCORE', root .. (room and ':room:' .. room or ':lanes'), lane)
+  return tonumber(place), room
 end
 
 -- Takes a waiting task out of its lane. Whoever is behind a head that goes has other gates, perhaps.
@@ -111,8 +140,8 @@ local function leave(id, priority, terms)
   call('HDEL', root .. ':gw', id)
   call('ZREM', key, id)
   if not was_first then return end
-  local place, gate = place_of_lane(lane)
-  if gate then unpark(lane, root, gate) end
+  local place, room = place_of_lane(lane)
+  if room then unpark(lane, root, room) end
   local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if first[1] then
     make_ready(lane, math.max(place, since_of(first[2]) - LEVEL_MS * priority), root)
@@ -133,8 +162,11 @@ local function free_slots(id, terms, is_final)
         local state = states[gid]
         if state and state.running then state.running = state.running - 1 end
         if call('EXISTS', key) == 0 then call('SREM', shared .. 'busy', gid) end
-        -- One in each queue: nobody may wait for a lane whose queue is paused or has no workers.
-        for _, base in ipairs(call('SMEMBERS', shared .. 'bq:' .. gid)) do wake_first(gid, base) end
+        -- One in each room: nobody may wait for a lane whose queue is paused or has no workers.
+        for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gid)) do
+          local most, base = string.match(listed, '^(%d+) (.*)$')
+          wake_first(room_of(gate, most), base)
+        end
       end
     end
   end
@@ -172,9 +204,9 @@ end
 -- Opens gates whose time has come, at most `limit`. Returns when the next one's comes.
 local function open_due(limit)
   local key = root .. ':later'
-  for _, id in ipairs(call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, limit)) do
-    call('ZREM', key, id)
-    wake_first(id, root)
+  for _, room in ipairs(call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, limit)) do
+    call('ZREM', key, room)
+    wake_first(room, root)
   end
   return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
 end

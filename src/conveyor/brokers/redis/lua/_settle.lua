@@ -2,6 +2,8 @@
 --   groups: {number, ms to keep the bucket} of successes of first executions without a key, which are
 --     most of all there is and are moved in bulk, by bucket. ARGV[7] their ids, joined  ARGV[8] the
 --     packed first fields of their endings, joined  ARGV[9] MessagePack of the lengths of these
+--   gated: {id, name, terms} of those among them that have something to give back; may be absent, and
+--     comes last
 --   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
 --     the ending (of a cancellation, should it live on though flagged), packed execution or '',
 --     packed Touched, key field or '', ms to keep it, name, terms if it has some that matter here}
@@ -111,10 +113,19 @@ local function settle_one(entry)
   return live_on(entry, letter)
 end
 
+local function let_gated_go(gated)
+  local stale = {}
+  for _, id in ipairs(refused) do stale[id] = true end
+  for _, entry in ipairs(gated) do
+    if not stale[entry[1]] then lanes().let_go(entry[1], entry[2], entry[3]) end
+  end
+end
+
 local function settle_all(settlements)
   has_flags = call('EXISTS', root .. ':c') == 1
   has_notes = call('EXISTS', root .. ':notes') == 1
   if #settlements[1] > 0 then settle_groups(settlements[1]) end
+  if settlements[3] then let_gated_go(settlements[3]) end
   local released = 0
   for _, entry in ipairs(settlements[2]) do released = released + settle_one(entry) end
   return released

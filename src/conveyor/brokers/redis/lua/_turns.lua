@@ -33,7 +33,7 @@ local function go_on(lane, place, credit, fair)
   heads[lane] = head
   local next_place = since_of(head[2]) - credit
   if fair then next_place = math.max(next_place, turn_on(lane, place, fair, credit)) end
-  call('ZADD', root .. ':lanes', exactly(next_place), lane)
+  call('ZADD', root .. ':lanes', next_place, lane)
 end
 
 -- Flags whoever has a slot for longest, if it runs and was not flagged yet.
@@ -100,7 +100,7 @@ local function try_lane(lane, place)
     return nil
   end
   if why == 'full' and gate[ON_FULL] == 'cancel_oldest' then flag_oldest(gate) end
-  park(lane, place, gate_id(gate), at)
+  park(lane, place, gate, at)
   hand_on(gates, gate)
   return nil
 end
@@ -127,7 +127,7 @@ local function claim_in_order(lists, number, room)
 end
 
 local function end_of_turns()
-  if turn then call('SET', root .. ':turn', exactly(turn)) end
+  if turn then call('SET', root .. ':turn', turn) end
 end
 
 local function looked_enough()

@@ -1,8 +1,8 @@
 -- include: clock tell ring
 -- lanes: fields terms unique gates lanes again
 -- A limit was opened or tuned: one page of the lanes it may have parked look again.
--- ARGV[2] cursor  ARGV[3] page size  ARGV[4] gate id, or limit and line feed  ARGV[5] '1' for a gate id
+-- ARGV[2] cursor  ARGV[3] page size  ARGV[4] gate id or name of the limit, and a line feed
 -- Reply: the next cursor, '0' at the end
-local cursor = lanes().look_again(ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1')
+local cursor = lanes().look_again(ARGV[2], ARGV[3], ARGV[4])
 ring(lanes().ring_elsewhere())
 return cursor

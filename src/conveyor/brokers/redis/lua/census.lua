@@ -6,21 +6,30 @@ local lost, forgotten = {}, {}
 
 -- Whether exactly one of the places has a lane that would lead to it.
 local function is_placed(lane)
-  local gate = call('HGET', root .. ':parked', lane)
+  local room = call('HGET', root .. ':parked', lane)
   local ready = call('ZSCORE', root .. ':lanes', lane)
-  if not gate then return ready end
-  return not ready and call('ZSCORE', root .. ':bl:' .. gate, lane)
+  if not room then return ready end
+  return not ready and call('ZSCORE', root .. ':room:' .. room, lane)
 end
 
 local function is_forgotten(lane, id)
-  local gid = call('HGET', root .. ':parked', lane)
-  if not gid or call('ZSCORE', root .. ':later', gid) or call('EXISTS', root .. ':lanes') == 1 then
+  local room = call('HGET', root .. ':parked', lane)
+  if not room or call('ZSCORE', root .. ':later', room) or call('EXISTS', root .. ':lanes') == 1 then
     return false
   end
   local packed = call('HGET', tasks_of(id), id)
   for _, gate in ipairs(packed and fields_of(packed, TERMS)[TERMS][GATES] or {}) do
-    if gate_id(gate) == gid then
-      local why, at = refusal(gate, state_of(gate), has_slot(gate, id .. root))
+    if room_of(gate) == room then
+      local state, holds = state_of(gate), has_slot(gate, id .. root)
+      local why, at = refusal(gate, state, holds)
+      if why == 'closed' and gate[RATE] <= 0 then
+        -- It may have been parked for want of a slot before the gate was closed.
+        local till = state.closed
+        state.closed = 0
+        local full = refusal(gate, state, holds)
+        state.closed = till
+        if full then return false end
+      end
       return not why or at ~= nil
     end
   end

@@ -9,5 +9,5 @@ local start = math.max(seconds, state.closed)
 local each = interval(gate, state)
 local spent = math.max(tat_of(state), start) + gate[COST] * each
 if spent == HUGE then return 'inf' end
-call('ZADD', shared .. 'tat', exactly(spent), state.id)
-return exactly(math.max(start, spent - tolerance(gate, each)) - seconds)
+call('ZADD', shared .. 'tat', spent, state.id)
+return string.format('%.17g', math.max(start, spent - tolerance(gate, each)) - seconds)
