@@ -13,7 +13,7 @@ from conveyor.brokers.sqlite.broker import SQLiteBroker
 from conveyor.core.errors import InvalidOption
 from conveyor.core.gates import Gate, lane_of
 from conveyor.core.lifecycle import decide
-from conveyor.core.outcome import Unroutable
+from conveyor.core.outcome import Snoozed, Unroutable
 from conveyor.core.task import Fair, NewTask, Pause, State, Terms, Unique
 from conveyor.testing.clock import ManualClock
 from tests.unit.sqlite_kit import lease, on_writer, success, task
@@ -156,6 +156,22 @@ async def test_the_oldest_is_flagged_though_it_was_leased_by_the_same_step(
     assert (await broker.step(Step("w", ["q"], 0))).cancels == [first.task.id]
 
 
+async def test_a_task_that_a_full_limit_ends_gives_its_line_to_the_next(
+    broker: SQLiteBroker, clock: ManualClock
+) -> None:
+    line = Gate("line", "k", most=1, line=True)
+    await broker.push([gated(line, Gate("slots", most=1, on_full="drop")), gated(line)])
+    (first,) = (await broker.step(Step("w", ["q"], 10))).leases
+    retry = Settlement(first, decide(first, Snoozed(5.0), dice=0.5))
+    await broker.push([gated(ONE_SLOT)])
+    (holder,) = (await broker.step(Step("w", ["q"], 10, [retry]))).leases
+    clock.advance(6)
+    (second,) = (await broker.step(Step("w", ["q"], 10))).leases
+    assert second.task.id != holder.task.id
+    assert (await broker.inspector.get(first.task.id)).state is State.SKIPPED
+    assert await broker.inspector.check() == []
+
+
 # -- keys
 
 
@@ -211,8 +227,7 @@ async def test_lanes_are_seen_like_any_queue(broker: SQLiteBroker, clock: Manual
         ("UPDATE conveyor_slot SET seq = (SELECT head FROM conveyor_lane)", {"I6"}),
         ("INSERT INTO conveyor_slot VALUES (1, 99, 0)", {"I1"}),
         (
-            "INSERT INTO conveyor_unique SELECT 1, 1, 'u', seq, id, 0, NULL FROM conveyor_task"
-            " WHERE seq IN (SELECT seq FROM conveyor_finished)",
+            "INSERT INTO conveyor_unique SELECT 1, 1, '', seq, '', 0, NULL FROM conveyor_finished",
             {"I7"},
         ),
     ],

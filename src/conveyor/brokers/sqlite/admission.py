@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from conveyor.brokers.sqlite import lanes, stalls, terms
 from conveyor.brokers.sqlite.book import Book
-from conveyor.brokers.sqlite.lanes import GATES, Stand
+from conveyor.brokers.sqlite.lanes import GATES, Stand, Turn
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
@@ -152,11 +152,10 @@ class Admission:
             return False
         self._room -= 1
         book.admitted(gates, verdict, head.seq)
-        asked, turn, weight = head.task.terms, None, 0
+        asked, turn = head.task.terms, None
         if asked is not None and asked.fair is not None:
-            turn = self._tx.now - head.task.priority * LEVEL
-            weight = asked.fair.weight
-        lanes.advance(self._tx, head.queue, head.stand, turn, weight)
+            turn = Turn(asked.fair.weight, self._tx.now - head.task.priority * LEVEL)
+        lanes.advance(self._tx, head.queue, head.stand, turn)
         self._pass_on(head, holds)
         if asked is not None and asked.unique is not None and asked.unique.until != "done":
             self._tx.execute(GATES["give_unique"], (head.seq,))
@@ -174,6 +173,8 @@ class Admission:
 
     def _time(self, gate: Gate, has: bool, queue: int, elsewhere: Refusal | None) -> None:
         """Time the lanes that wait for a gate by what is left of it."""
+        if not self._book.is_awaited(gate):
+            return
         refused = refusal(gate, self._book.state(gate), self._book.now, holds=has)
         rule = stalls.rule_of(gate, has)
         opens: int | None = self._tx.now
@@ -201,14 +202,13 @@ class Admission:
         gate, tx = refused.gate, self._tx
         if refused.why == "full" and gate.on_full in _ENDS:
             self._end(head, gate)
+            self._book.freed(head.gates, holds)
+            self._ripe = True
             self._pass_on(head, holds)
             return
         if refused.why == "full" and gate.on_full == "cancel_oldest":
             self._in_vain.append((head.task, gate))
-        rule = stalls.rule_of(gate, holds[head.gates.index(gate)])
-        where = (self._book.number(gate), head.queue, rule)
-        opens = stalls.opening(tx, refused.at)
-        ((stall,),) = tx.execute(GATES["set_stall"], (*where, opens)).fetchall()
+        stall = self._book.stall(refused, head.queue, holds=holds[head.gates.index(gate)])
         tx.execute(GATES["stall_lane"], (stall, head.queue, head.stand.lane))
         self._pass_on(head, holds, refused)
 
