@@ -1,5 +1,6 @@
 """What only the SQLite store promises of lanes: what they cost, and what its doctor sees."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -242,3 +243,25 @@ async def test_the_doctor_sees_damage(
     await on_writer(broker, damage)
     found = await broker.inspector.check()
     assert {violation.invariant for violation in found} == invariants
+
+
+# -- bells
+
+
+async def test_whoever_is_idle_is_rung_for_when_a_lane_may_go_on(broker: SQLiteBroker) -> None:
+    await broker.push([gated(ONE_SLOT), gated(ONE_SLOT)])
+    (first,) = await lease(broker)
+    rung = asyncio.Event()
+    async with broker.listen("v", ["q"], rung.set):
+        assert await lease(broker, worker="v") == []
+        await broker.step(Step("w", ["q"], 0, [success(first)]))
+        await asyncio.wait_for(rung.wait(), 5)
+        (second,) = await lease(broker, worker="v")
+        rung.clear()
+        await broker.gates.close("slots", None, None, ME)
+        await broker.push([gated(ONE_SLOT)])
+        await broker.step(Step("v", ["q"], 10, [success(second)]))
+        rung.clear()
+        await broker.gates.open("slots", None)
+        await asyncio.wait_for(rung.wait(), 5)
+        assert len(await lease(broker, worker="v")) == 1
