@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from conveyor.brokers.sqlite import lanes, stalls, terms
 from conveyor.brokers.sqlite.book import Book
-from conveyor.brokers.sqlite.lanes import GATES, Stand
+from conveyor.brokers.sqlite.lanes import GATES, Stand, Turn
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
@@ -64,6 +64,7 @@ class Admission:
         self._book = Book(tx)
         self._room = room
         self._looks = LOOKS
+        self._served: list[int] = []
         self._in_vain: list[tuple[Task, Gate]] = []
         self._passes: dict[tuple[int, bytes], int] = {}
         self._ripe = True
@@ -80,6 +81,7 @@ class Admission:
         chosen: list[Row] = []
         taken = 0
         self._ripe = True
+        self._served.append(queue)
         while len(chosen) < want:
             head = self._next(queue)
             if head is None:
@@ -110,15 +112,15 @@ class Admission:
                 return True
         return bool(execute(GATES["ripe_stalls"], (queue, self._tx.now, 1)).fetchall())
 
-    def next_due(self, queues: Sequence[tuple[int, str]]) -> int | None:
-        """Return when a lane of these queues looks again."""
+    def next_due(self) -> int | None:
+        """Return when a lane of the queues that were claimed from looks again."""
         if self._room <= 0:
             # Until it has a slot of its own, time brings this worker nothing.
             return None
         if self._looks <= 0:
             return self._tx.now
         execute = self._tx.execute
-        times = [execute(GATES["first_opening"], (queue,)).fetchone()[0] for queue, _ in queues]
+        times = [execute(GATES["first_opening"], (queue,)).fetchone()[0] for queue in self._served]
         return min((time for time in times if time is not None), default=None)
 
     def write(self) -> None:
@@ -142,30 +144,39 @@ class Admission:
     def _admit(self, head: _Head) -> bool:
         book, gates = self._book, head.gates
         states = [book.state(gate) for gate in gates]
-        verdict = admit(gates, states, book.now, holds=book.holds(gates, head.seq))
+        holds = book.holds(gates, head.seq)
+        verdict = admit(gates, states, book.now, holds=holds)
         if isinstance(verdict, Refusal):
             self._looks -= 1
-            self._refuse(head, verdict)
+            self._refuse(head, verdict, holds)
             return False
         self._room -= 1
         book.admitted(gates, verdict, head.seq)
-        asked, turn, weight = head.task.terms, None, 0
+        asked, turn = head.task.terms, None
         if asked is not None and asked.fair is not None:
-            turn = self._tx.now - head.task.priority * LEVEL
-            weight = asked.fair.weight
-        lanes.advance(self._tx, head.queue, head.stand, turn, weight)
-        for gate in gates:
-            self._pass_on(gate, head.queue)
+            turn = Turn(asked.fair.weight, self._tx.now - head.task.priority * LEVEL)
+        lanes.advance(self._tx, head.queue, head.stand, turn)
+        self._pass_on(head, holds)
         if asked is not None and asked.unique is not None and asked.unique.until != "done":
             self._tx.execute(GATES["give_unique"], (head.seq,))
         return True
 
-    def _pass_on(self, gate: Gate, queue: int, elsewhere: Refusal | None = None) -> None:
-        """Time the lanes that wait for `gate` by what is left of it: who looked may have been
-        their scout. `elsewhere`: another gate refused the scout.
+    def _pass_on(
+        self, head: _Head, holds: Sequence[bool], elsewhere: Refusal | None = None
+    ) -> None:
+        """Let the lanes that wait for the same gates go on: the head may have been their scout.
+        `elsewhere` is why it was refused itself.
         """
-        refused = refusal(gate, self._book.state(gate), self._book.now)
-        rule = stalls.rule_of(gate)
+        for gate, has in zip(head.gates, holds, strict=True):
+            if elsewhere is None or gate is not elsewhere.gate:
+                self._time(gate, has, head.queue, elsewhere)
+
+    def _time(self, gate: Gate, has: bool, queue: int, elsewhere: Refusal | None) -> None:
+        """Time the lanes that wait for a gate by what is left of it."""
+        if not self._book.is_awaited(gate):
+            return
+        refused = refusal(gate, self._book.state(gate), self._book.now, holds=has)
+        rule = stalls.rule_of(gate, has)
         opens: int | None = self._tx.now
         if refused is not None:
             opens = stalls.opening(self._tx, refused.at)
@@ -187,20 +198,19 @@ class Admission:
             return stalls.opening(self._tx, at)
         return self._tx.now
 
-    def _refuse(self, head: _Head, refused: Refusal) -> None:
+    def _refuse(self, head: _Head, refused: Refusal, holds: Sequence[bool]) -> None:
         gate, tx = refused.gate, self._tx
         if refused.why == "full" and gate.on_full in _ENDS:
             self._end(head, gate)
+            self._book.freed(head.gates, holds)
+            self._ripe = True
+            self._pass_on(head, holds)
             return
         if refused.why == "full" and gate.on_full == "cancel_oldest":
             self._in_vain.append((head.task, gate))
-        where = (self._book.number(gate), head.queue, stalls.rule_of(gate))
-        opens = stalls.opening(tx, refused.at)
-        ((stall,),) = tx.execute(GATES["set_stall"], (*where, opens)).fetchall()
+        stall = self._book.stall(refused, head.queue, holds=holds[head.gates.index(gate)])
         tx.execute(GATES["stall_lane"], (stall, head.queue, head.stand.lane))
-        for other in head.gates:
-            if other is not gate:
-                self._pass_on(other, head.queue, refused)
+        self._pass_on(head, holds, refused)
 
     def _end(self, head: _Head, gate: Gate) -> None:
         """End the head because a limit is full."""
@@ -213,9 +223,6 @@ class Admission:
         tx.changed(state, execution - 1, head.queue, task_id)
         if head.task.terms is not None:
             terms.ended(tx, [(seq, head.task.terms)])
-        for other in head.gates:
-            if other is not gate:
-                self._pass_on(other, head.queue)
 
     def _cancel_oldest(self, task: Task, gate: Gate) -> None:
         """Flag the task that has run longest under the gate, unless it is flagged already."""

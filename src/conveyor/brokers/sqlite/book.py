@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from conveyor.brokers.sqlite import stalls
 from conveyor.brokers.sqlite.lanes import GATES
 from conveyor.brokers.sqlite.rows import MICROS
 from conveyor.brokers.sqlite.transaction import Transaction
-from conveyor.core.gates import Gate, GateState
+from conveyor.core.gates import Gate, GateState, Refusal
 
 
 class Book:
@@ -19,6 +22,7 @@ class Book:
         self._numbers: dict[str, int] = {}
         self._states: dict[str, GateState] = {}
         self._spent: set[str] = set()
+        self._awaited: set[str] = set()
         self._slots: list[tuple[int, int, bool]] = []
 
     def state(self, gate: Gate) -> GateState:
@@ -31,6 +35,19 @@ class Book:
     def number(self, gate: Gate) -> int:
         """Return the number of a gate whose state was asked before."""
         return self._numbers[gate.id]
+
+    def is_awaited(self, gate: Gate) -> bool:
+        """Whether lanes may wait for the gate."""
+        return gate.id in self._awaited
+
+    def stall(self, refused: Refusal, queue: int, *, holds: bool) -> int:
+        """Return the number of the stall for lanes of a queue that were refused so."""
+        gate = refused.gate
+        self._awaited.add(gate.id)
+        where = (self.number(gate), queue, stalls.rule_of(gate, holds))
+        opens = stalls.opening(self._tx, refused.at)
+        ((number,),) = self._tx.execute(GATES["set_stall"], (*where, opens)).fetchall()
+        return int(number)
 
     def holds(self, gates: Sequence[Gate], seq: int) -> list[bool]:
         """Say which of the gates the task has a slot of already."""
@@ -45,6 +62,13 @@ class Book:
             self.put(gate, state)
             if gate.rate <= 0:
                 self._slots.append((self.number(gate), seq, gate.line))
+
+    def freed(self, gates: Sequence[Gate], held: Sequence[bool]) -> None:
+        """Note that a task which ended gave back the slots that it had."""
+        for gate, has in zip(gates, held, strict=True):
+            if has:
+                state = self.state(gate)
+                self.put(gate, msgspec.structs.replace(state, running=state.running - 1))
 
     def put(self, gate: Gate, state: GateState) -> None:
         """Note a state."""
@@ -67,5 +91,7 @@ class Book:
             self._tx.execute(GATES["make_gate"], where)
             row = self._tx.execute(GATES["gate"], where).fetchone()
         self._numbers[gate.id] = row[0]
-        self._states[gate.id] = state = GateState(*row[1:])
+        self._states[gate.id] = state = GateState(*row[1:6])
+        if row[6]:
+            self._awaited.add(gate.id)
         return state

@@ -110,7 +110,7 @@ def _next_due(
 ) -> float | None:
     firsts = [tx.one("first_due", (queue,)) for queue, _ in queues]
     times = [first[0] for first in firsts if first is not None]
-    if gated is not None and (opening := gated.next_due(queues)) is not None:
+    if gated is not None and (opening := gated.next_due()) is not None:
         times.append(opening)
     return max(0, min(times) - tx.now) / MICROS if times else None
 

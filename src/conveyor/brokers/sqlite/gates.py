@@ -119,7 +119,7 @@ def _info(connection: sqlite3.Connection, gate: Gate, now: float) -> GateInfo:
     number, state = None, GateState()
     row = connection.execute(GATES["gate"], (gate.limit, gate.key)).fetchone()
     if row is not None:
-        number, state = row[0], GateState(*row[1:])
+        number, state = row[0], GateState(*row[1:6])
     elif (told := connection.execute(GATES["limit"], (gate.limit,)).fetchone()) is not None:
         closed, rate, most = told
         state = GateState(closed_until=closed, rate=rate, most=most)

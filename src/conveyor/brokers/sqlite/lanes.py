@@ -89,31 +89,32 @@ class Stand(NamedTuple):
     head_ord: int
 
 
-def advance(
-    tx: Transaction, queue: int, stand: Stand, turn: int | None = None, weight: int = 0
-) -> bool:
-    """Take the head out of its lane; says whether somebody is behind it.
+class Turn(NamedTuple):
+    """The turn of a fair lane: how many tasks it has, and the rank of one that ends now."""
 
-    `turn` is the rank of a fair lane whose turn ends now, and a turn is `weight` tasks; 0 when the
-    head has not had its turn, or there are none.
-    """
+    weight: int
+    rank: int
+
+
+def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None) -> None:
+    """Take the head out of its lane, with `turn` as one of the tasks of the lane's turn."""
     lane = stand.lane
     tx.execute(GATES["delete_laned"], (queue, lane, stand.head_rank, stand.head_ord))
     behind = tx.execute(GATES["first_in_lane"], (queue, lane)).fetchone()
     if behind is None:
         tx.execute(GATES["delete_lane"], (queue, lane))
-        return False
+        return
     head, rank, order = behind
     floor, used = stand.floor, stand.used
-    if turn is not None and weight > 0:
+    if turn is not None:
         used += 1
-        if used >= weight:
-            floor, used = turn, 0
-            if rank <= turn:
-                rank, order = turn, tx.numbers(1)
+        if used >= turn.weight:
+            floor, used = turn.rank, 0
+            if rank <= floor:
+                rank, order = floor, tx.numbers(1)
         elif rank <= stand.rank:
             rank, order = stand.rank, stand.ord
     elif floor is not None and rank <= floor:
         rank, order = floor, stand.ord
+    # The lane may look again, though perhaps in vain: most often a slot is freed before it does.
     tx.execute(GATES["move_lane"], (head, rank, order, floor, used, queue, lane))
-    return True

@@ -143,16 +143,18 @@ def _one(tx: Transaction, task: Task, row: _Row) -> Pushed:
         older = _holder_of(tx, queue, name, task)
         if older is not None:
             return older
+    if task.terms is not None and (holder := _with_terms(tx, task, row)) is not None:
+        return holder
+    if task.terms is None:
+        tx.run("insert_task", row)
+        _place(tx, task, row)
+    if task.key is not None:
         tx.run("insert_key", (queue, name, task.key, seq, task.digest))
-    if task.terms is not None:
-        return _with_terms(tx, task, row)
-    tx.run("insert_task", row)
-    _place(tx, task, row)
     return Pushed(task.id)
 
 
-def _with_terms(tx: Transaction, task: Task, row: _Row) -> Pushed:
-    """Store a new task that may hold a unique key and wait in a lane."""
+def _with_terms(tx: Transaction, task: Task, row: _Row) -> Pushed | None:
+    """Store a new task that may hold a unique key and wait in a lane; or name who has the key."""
     seq, task_id, queue, name, priority, rank, body = row
     mark = lanes.mark_of(task.terms)
     if task.terms is not None and (rule := task.terms.unique) is not None:
@@ -169,7 +171,7 @@ def _with_terms(tx: Transaction, task: Task, row: _Row) -> Pushed:
         tx.wake.add(task.queue)
     else:
         _place(tx, task, row)
-    return Pushed(task.id)
+    return None
 
 
 def _holder_of(tx: Transaction, queue: int, name: int, task: Task) -> Pushed | None:

@@ -16,9 +16,11 @@ from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.gates import Gate
 
 
-def rule_of(gate: Gate) -> bytes:
-    """Return the numbers of a gate: tasks that carry the same ones are refused alike."""
-    return encode((gate.rate, gate.burst, gate.cost, gate.most))
+def rule_of(gate: Gate, holds: bool) -> bytes:
+    """Return the numbers of a gate, and whether the task has a slot of it already: tasks of which
+    these are the same are refused alike.
+    """
+    return encode((gate.rate, gate.burst, gate.cost, gate.most, holds))
 
 
 def opening(tx: Transaction, at: float | None) -> int | None:

@@ -81,7 +81,8 @@ SELECT name FROM conveyor_queue WHERE id = ?;
 
 -- name: gate
 SELECT g.id, g.tat, (SELECT count(*) FROM conveyor_slot s WHERE s.gate = g.id),
-       max(g.closed_until, coalesce(l.closed_until, 0.0)), l.rate, l.most
+       max(g.closed_until, coalesce(l.closed_until, 0.0)), l.rate, l.most,
+       EXISTS (SELECT 1 FROM conveyor_stall s WHERE s.gate = g.id)
 FROM conveyor_gate g LEFT JOIN conveyor_limit l ON l.name = g.name
 WHERE g.name = ? AND g.key = ?;
 
