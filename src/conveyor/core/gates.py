@@ -85,7 +85,7 @@ def interval(gate: Gate, state: GateState) -> float:
 def tolerance(gate: Gate, each: float) -> float:
     """Seconds that the theoretical arrival time may be ahead of now after taking."""
     # Nothing is held back from a task that costs the whole burst: it would never be admitted.
-    return gate.burst * each - min(SLACK, (gate.burst - gate.cost) * each / 2)
+    return gate.burst * each - max(0.0, min(SLACK, (gate.burst - gate.cost) * each / 2))
 
 
 def refusal(gate: Gate, state: GateState, now: float, *, holds: bool = False) -> Refusal | None:

@@ -56,7 +56,7 @@ local function interval(gate, state)
 end
 
 local function tolerance(gate, each)
-  return gate[BURST] * each - math.min(SLACK, (gate[BURST] - 1.0) * each / 2)
+  return gate[BURST] * each - math.max(0.0, math.min(SLACK, (gate[BURST] - gate[COST]) * each / 2))
 end
 
 -- Returns why a gate does not admit one task now, and when to ask again if that is known; nil when it
