@@ -64,7 +64,7 @@ BEGIN
         FROM ended e WHERE t.id = e.id AND e.cancel IS NULL
         RETURNING t.id, t.queue, t.name, t.priority, t.execution, e.place, e.delay
     ), again AS (
-        INSERT INTO ready SELECT k.queue, clock - 60 * k.priority, k.execution, k.id
+        INSERT INTO ready SELECT k.queue, k.priority, clock - 60 * k.priority, k.execution, k.id
         FROM kept k WHERE k.place = 2 RETURNING queue
     ), later AS (
         INSERT INTO due SELECT k.queue, clock + k.delay, k.id FROM kept k WHERE k.place = 1
