@@ -95,10 +95,9 @@ def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:
 
 def _keep(entry: Settlement) -> float:
     """Seconds the record of a finished task is kept."""
-    to = entry.transition.to
-    if to is State.SUCCEEDED:
+    if entry.transition.to is State.SUCCEEDED:
         return max(entry.lease.task.result_ttl, RETENTION_SECONDS)
-    return DEAD_RETENTION_SECONDS if to is State.FAILED else RETENTION_SECONDS
+    return DEAD_RETENTION_SECONDS
 
 
 def _tail(entry: Settlement) -> bytes | None:

@@ -83,9 +83,9 @@ BEGIN
             IF leave(which) THEN
                 state := 7;
                 INSERT INTO finished (id, state, execution, at, prune_at, reason)
-                    SELECT t.id, 7, t.execution, clock, clock + 86400, why
+                    SELECT t.id, 7, t.execution, clock, clock + dead_retention(), why
                     FROM task t WHERE t.id = which;
-                UPDATE idem i SET expires = clock + 86400 WHERE i.id = which;
+                UPDATE idem i SET expires = clock + retention() WHERE i.id = which;
                 INSERT INTO event (at, queue, state, execution, ids)
                     SELECT clock, t.queue, 7, t.execution, ARRAY[which]
                     FROM task t WHERE t.id = which;
@@ -193,14 +193,14 @@ BEGIN
     -- A swept one is remembered for as long as it might come back and ask to be renewed.
     DELETE FROM worker WHERE ctid = ANY (ARRAY(
         SELECT w.ctid FROM worker w
-        WHERE w.until <= clock - CASE WHEN w.swept THEN 30 ELSE 1 END * 86400
+        WHERE w.until <= clock - CASE WHEN w.swept THEN dead_retention() ELSE retention() END
             AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.worker = w.id)
         LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
     -- Seq and time rise together, so the first ones are the oldest.
     DELETE FROM event WHERE seq IN (
-        SELECT e.seq FROM event e ORDER BY e.seq LIMIT most) AND at <= clock - 86400;
+        SELECT e.seq FROM event e ORDER BY e.seq LIMIT most) AND at <= clock - retention();
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
 END $$;
