@@ -30,6 +30,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from conveyor.brokers.documents import Documents, Tallies
+from conveyor.brokers.gates import Gates
 from conveyor.core.lifecycle import Transition
 from conveyor.core.task import (
     Execution,
@@ -82,6 +84,8 @@ class Step(msgspec.Struct, frozen=True):
     queues: Sequence[str]
     want: int
     settlements: Sequence[Settlement] = ()
+    slots: int | None = None
+    """At most so many gated tasks among them: they are leased for free slots only. None: `want`."""
 
 
 class StepReply(msgspec.Struct, frozen=True):
@@ -178,7 +182,10 @@ class Broker(Protocol):
 
     async def push(self, tasks: Sequence[NewTask]) -> list[Pushed]:
         """Store tasks, all or none of one call (conflicts and repeats aside), answers in order.
-        Calls larger than a thousand are cut into several atomic ones. Raises `EnqueueUnknown`
+        A `unique` key that is held answers with its holder (`conflict` when the rule says raise),
+        or takes a waiting holder's place, which is cancelled with a reason that names the new one;
+        a debounced one is due `seconds` from now, but `longest` after its series began at most. A
+        requeued dead letter takes its unique key back if nobody holds it. Calls larger than a thousand are cut into several atomic ones. Raises `EnqueueUnknown`
         when replies were lost three times within ten seconds.
         """
 
@@ -259,6 +266,18 @@ class Broker(Protocol):
     @property
     def inspector(self) -> Inspector:
         """The read-only view of this store."""
+
+    @property
+    def gates(self) -> Gates:
+        """The limits of this store."""
+
+    @property
+    def documents(self) -> Documents:
+        """Schedules, strikes, graphs: small shared facts."""
+
+    @property
+    def tallies(self) -> Tallies:
+        """Fan-ins of workflows."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):

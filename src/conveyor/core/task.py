@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core.gates import Gate
+
 PRIORITIES: dict[str, int] = {"low": 2, "normal": 5, "high": 7, "critical": 9}
 LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 9
 SECONDS_PER_LEVEL = 60.0
@@ -44,6 +46,52 @@ class State(StrEnum):
 FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SKIPPED})
 
 
+class Unique(msgspec.Struct, frozen=True, array_like=True):
+    """At most one task per (queue, name, `key`) while it is held.
+
+    `until` says for how long: `queued` (while it waits; a retry takes the key back if nobody else
+    has it by then), `start` (until its first start), `done` (until it is final) or `period`
+    (`seconds` from the enqueue on, whatever becomes of it). `on_conflict`: `return` the holder,
+    `replace` a holder that still waits (it is cancelled), or `raise`. With `debounce`, replacing
+    moves the due time: `seconds` after the newest push, at most `longest` after the first one.
+    """
+
+    key: str
+    until: str
+    seconds: float = 0.0
+    on_conflict: str = "return"
+    debounce: bool = False
+    longest: float = 0.0
+
+
+class Fair(msgspec.Struct, frozen=True, array_like=True):
+    """Whose turn it is: lanes of a queue take turns, `weight` tasks at a time."""
+
+    key: str
+    weight: int = 1
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True):
+    """What a task asks for beyond the plain line of its queue. A plain task has none, and pays for
+    none.
+    """
+
+    gates: tuple[Gate, ...] = ()
+    fair: Fair | None = None
+    lane: str = ""
+    """Where it waits (`conveyor.core.gates.lane_of`); empty without gates and fairness key."""
+    unique: Unique | None = None
+    scheduled_for: float | None = None
+    """The nominal time of the schedule that enqueued it, epoch seconds."""
+    schedule: str | None = None
+    """Name of that schedule."""
+    flow: str | None = None
+    """Id of the workflow it is a node of."""
+    node: int = 0
+    index: int = 0
+    """Which child of a mapped node."""
+
+
 class Task(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """One enqueued unit of work, as its producer described it. Never changes."""
 
@@ -67,6 +115,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     result_ttl: float = 86_400.0
     headers: dict[str, str] = {}
     """Small strings that travel with the task: trace context, who enqueued it."""
+    terms: Terms | None = None
 
 
 class NewTask(msgspec.Struct, frozen=True):
