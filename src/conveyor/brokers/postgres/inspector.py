@@ -26,6 +26,8 @@ from conveyor.core.errors import TaskNotFound
 from conveyor.core.task import Final, State, TaskInfo
 
 Query = Callable[[Connection, float | None], Awaitable[Any]]
+Read = Callable[[Query], Awaitable[Any]]
+"""Runs a query in a snapshot, with the given clock."""
 _SQL = statements("inspector")
 _TASKS = script("tasks")
 
@@ -33,7 +35,7 @@ _TASKS = script("tasks")
 class PostgresInspector:
     """Answers questions about the queue from the rows themselves."""
 
-    def __init__(self, read: Callable[[Query], Awaitable[Any]]) -> None:
+    def __init__(self, read: Read) -> None:
         self._read = read
 
     async def get(self, task_id: str) -> TaskInfo:

@@ -13,6 +13,9 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
+    IF EXISTS (SELECT 1 FROM gated) THEN
+        PERFORM unpark(clock, names, queues, want);
+    END IF;
     RETURN QUERY WITH taken AS (
         DELETE FROM parked WHERE ctid = ANY (ARRAY(
             SELECT p.ctid FROM parked p
@@ -44,6 +47,9 @@ BEGIN
     END IF;
     DELETE FROM parked p WHERE p.id = which;
     IF FOUND THEN
+        RETURN true;
+    END IF;
+    IF leave_lane(which) THEN
         RETURN true;
     END IF;
     DELETE FROM ready r WHERE r.id = which AND r.promoted;
@@ -97,6 +103,7 @@ BEGIN
         CONTINUE WHEN state IS NULL;
         RETURN NEXT;
     END LOOP;
+    PERFORM bury_cancelled(ids);
 END $$;
 
 -- Give dead letters another life; make scheduled tasks due. Tells the ids that changed.
@@ -138,6 +145,9 @@ BEGIN
         GROUP BY a.queue, a.execution
     )
     SELECT array_agg(a.id) INTO changed FROM again a;
+    IF EXISTS (SELECT 1 FROM gated) THEN
+        PERFORM to_lanes(changed, false);
+    END IF;
     FOR which IN SELECT DISTINCT t.queue FROM task t WHERE t.id = ANY (changed) LOOP
         PERFORM pg_notify(current_schema(), 'q' || which);
     END LOOP;
@@ -186,6 +196,7 @@ BEGIN
         DELETE FROM execution e USING old o WHERE e.id = o.id
     )
     SELECT count(*) INTO pruned FROM old;
+    pruned := pruned + tidy_terms(clock, most);
     DELETE FROM idem WHERE ctid = ANY (ARRAY(
         SELECT i.ctid FROM idem i WHERE i.expires <= clock LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS moved = ROW_COUNT;

@@ -6,6 +6,7 @@ CREATE OR REPLACE FUNCTION promote(
 DECLARE
     clock double precision;
     moved integer;
+    ids uuid[];
 BEGIN
     PERFORM pg_current_xact_id();  -- before the clock, as in push
     clock := now_or(given);
@@ -25,7 +26,10 @@ BEGIN
         SELECT clock, which, 2, 0, array_agg(g.id ORDER BY g.due, g.id) FROM gone g
         HAVING count(*) > 0
     )
-    SELECT count(*) INTO moved FROM gone;
+    SELECT count(*), array_agg(g.id) INTO moved, ids FROM gone g;
+    IF EXISTS (SELECT 1 FROM gated) THEN
+        PERFORM to_lanes(ids, true);
+    END IF;
     RETURN moved;
 END $$;
 
@@ -88,7 +92,9 @@ BEGIN
     FROM ordered o;
 END $$;
 
--- One beat of a worker. `p_` are the settlements of tasks that live on, `f_` of those that end.
+-- One beat of a worker. `p_` are the settlements of tasks that live on, `f_` of those that end; of
+-- both, `_terms` are the positions of tasks that have terms. The leases of gated tasks come last in
+-- the arrays; `places` says where in the order of the claim they belong.
 -- For floors.py: `starts` and `heads` are ten for each queue, in its order; the heads of a queue that
 -- nobody looked at are NULL. Every transaction with a lower number than `oldest` had ended before.
 CREATE OR REPLACE FUNCTION step(
@@ -98,9 +104,10 @@ CREATE OR REPLACE FUNCTION step(
     f_results bytea[], f_lasts bytea[], f_tails bytea[], f_keyed uuid[],
     p_ids uuid[], p_executions integer[], p_places smallint[], p_delays double precision[],
     p_lasts bytea[], p_tails bytea[], p_counters bytea[], p_errors bytea[], p_reasons text[],
+    slots integer, f_terms integer[], p_terms integer[],
     OUT clock double precision, OUT finished integer[], OUT back integer[],
     OUT numbers integer[], OUT bodies bytea[], OUT executions integer[], OUT counters bytea[],
-    OUT cancels uuid[], OUT next_due double precision,
+    OUT places integer[], OUT cancels uuid[], OUT next_due double precision,
     OUT heads double precision[], OUT number bigint, OUT oldest bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -109,10 +116,20 @@ DECLARE
     which text;
     paused text[];
     got record;
+    gate record;
     left_over integer := want;
     ran_before boolean := false;
     levels double precision[];
     after ready;
+    -- What lanes need; nothing of it is touched where there are none.
+    opened text[] := '{}';
+    locked text := '';
+    has_lanes boolean;
+    again boolean := false;
+    leased integer := 0;
+    g_bodies bytea := '';
+    g_executions integer[] := '{}';
+    g_counters bytea[] := '{}';
 BEGIN
     oldest := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     clock := now_or(given);
@@ -134,6 +151,12 @@ BEGIN
             woken := woken || which;
         END IF;
     END LOOP;
+    IF cardinality(f_terms) > 0 OR cardinality(p_terms) > 0 THEN
+        SELECT s.woken, s.highest INTO opened, locked FROM settle_terms(
+            ARRAY(SELECT f_ids[p] FROM unnest(f_terms) AS p WHERE p = ANY (finished)),
+            ARRAY(SELECT p_ids[p] FROM unnest(p_terms) AS p WHERE p = ANY (back))) s;
+    END IF;
+    has_lanes := EXISTS (SELECT 1 FROM lane l WHERE l.queue = ANY (queues));
     IF want > 0 AND EXISTS (
         SELECT 1 FROM worker w WHERE w.id = who AND w.until > clock AND NOT w.swept
     ) THEN
@@ -150,11 +173,29 @@ BEGIN
                     ORDER BY r.vtime LIMIT 1), 'infinity')
                 FROM generate_series(0, 9) AS level);
             heads[10 * n - 9 : 10 * n] := levels;
+            IF has_lanes THEN
+                SELECT * INTO gate FROM admit(
+                    given, clock, who, which, levels, left_over, least(slots, left_over), locked);
+                left_over := left_over - gate.number;
+                slots := slots - gate.number;
+                g_bodies := g_bodies || coalesce(gate.bodies, '');
+                g_executions := g_executions || gate.executions;
+                g_counters := g_counters || gate.counters;
+                again := again OR gate.again;
+                locked := gate.highest;
+                IF gate.woke THEN
+                    opened := opened || which;
+                END IF;
+                places := places || ARRAY(SELECT leased + p FROM unnest(gate.places) AS p);
+                leased := leased + gate.number;
+                EXIT WHEN left_over <= 0;
+            END IF;
             after := ROW('', 0, '-infinity', -1, '00000000-0000-0000-0000-000000000000', false);
             LOOP
                 SELECT * INTO got FROM claim(clock, who, which, left_over, levels, after);
                 IF got.number > 0 THEN
                     left_over := left_over - got.number;
+                    leased := leased + got.number;
                     ran_before := ran_before OR got.executions IS NOT NULL;
                     -- Tasks that are all fresh bring no numbers: fill in when others do.
                     executions := executions
@@ -168,6 +209,14 @@ BEGIN
                 after := got.bound;
             END LOOP;
         END LOOP;
+        IF cardinality(places) > 0 THEN
+            -- All that were fresh so far may have sent no numbers.
+            numbers := numbers || cardinality(places);
+            bodies := bodies || g_bodies;
+            executions := executions || g_executions;
+            counters := counters || g_counters;
+            ran_before := true;
+        END IF;
         IF NOT ran_before THEN
             executions := NULL;
             counters := NULL;
@@ -176,6 +225,18 @@ BEGIN
     cancels := ARRAY(SELECT l.id FROM lease l WHERE l.worker = who AND l.cancel IS NOT NULL);
     SELECT min(d.first) - clock INTO next_due FROM unnest(queues) AS q (name), LATERAL (
         SELECT due AS first FROM due WHERE due.queue = q.name ORDER BY due.due LIMIT 1) d;
+    IF has_lanes THEN
+        SELECT least(next_due, CASE WHEN again THEN 0.01 END, min(l.first) - clock) INTO next_due
+        FROM unnest(queues) AS q (name), LATERAL (
+            SELECT o.at AS first FROM lane o
+            WHERE o.queue = q.name AND o.at > clock AND o.at < 'infinity' ORDER BY o.at LIMIT 1) l;
+    END IF;
+    FOREACH which IN ARRAY opened LOOP
+        IF which <> ALL (queues)
+            OR EXISTS (SELECT 1 FROM lane l WHERE l.queue = which AND l.at IS NULL) THEN
+            PERFORM pg_notify(current_schema(), 'q' || which);
+        END IF;
+    END LOOP;
     -- Only what this worker leaves over is news for others.
     IF left_over <= 0 THEN
         FOREACH which IN ARRAY woken LOOP
