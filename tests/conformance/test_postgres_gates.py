@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -245,6 +246,47 @@ async def test_a_rate_holds_when_many_step_at_once(rig: Rig) -> None:
     for first in range(len(starts)):
         for last in range(first, len(starts)):
             assert last - first + 1 <= 5 + 200 * (starts[last] - starts[first] + 0.03)
+
+
+async def serve(broker: Broker, me: str, queues: tuple[str, ...], left: set[str]) -> None:
+    """Work without a poll: step when a bell rings or something is due, and when work ended."""
+    rig, rung, ended = Rig(lambda _: broker, Capabilities()), asyncio.Event(), list[Lease]()
+    await broker.renew([me], 60)
+    async with broker.listen(me, queues, rung.set):
+        while left:
+            rung.clear()
+            settlements = [rig.settlement(lease, ok()) for lease in ended]
+            reply = await broker.step(Step(me, queues, 3, settlements, slots=2))
+            left -= {lease.task.id for lease in ended}
+            ended = list(reply.leases)
+            if not ended and left:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(reply.next_due):
+                        await rung.wait()
+        # Whoever waits for a bell that will not ring any more.
+        await broker.pause("q", None)
+        await broker.pause("r", None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_lane_is_left_asleep(rig: Rig, seed: int) -> None:
+    dice = random.Random(seed)
+    tasks = [some_task(rig, dice) for _ in range(100)]
+    api = Gate("api", rate=300.0, burst=2.0)
+    tasks += [gated(rig, api, fair=str(n % 9), queue=dice.choice("qr")) for n in range(60)]
+    dice.shuffle(tasks)
+    left = {task.id for task in tasks}
+    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
+    served = [("q",), ("r",), ("q", "r"), ("r", "q")]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number, (broker, queues) in enumerate(zip(brokers, served, strict=True)):
+            group.create_task(serve(broker, f"w{number}", queues, left))
+        for start in range(0, len(tasks), 4):
+            await brokers[start % WORKERS].push(
+                [NewTask(task) for task in tasks[start : start + 4]]
+            )
+    assert (await rig.counts()) == {State.SUCCEEDED: len(tasks)}
+    assert await rig.is_healthy()
 
 
 async def test_of_many_pushes_with_one_key_one_is_stored(rig: Rig) -> None:
