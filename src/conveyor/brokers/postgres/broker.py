@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from conveyor.brokers.base import (
     Holding,
@@ -22,13 +23,16 @@ from conveyor.brokers.base import (
     WorkerInfo,
 )
 from conveyor.brokers.documents import Documents, Tallies
+from conveyor.brokers.gates import Gates
 from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
 from conveyor.brokers.postgres.documents import PostgresDocuments, PostgresTallies
 from conveyor.brokers.postgres.doorbell import Doorbell
+from conveyor.brokers.postgres.floors import Floors
+from conveyor.brokers.postgres.gates import PostgresGates
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
-from conveyor.brokers.postgres.push import push
+from conveyor.brokers.postgres.push import push, requeue
 from conveyor.brokers.postgres.rows import known_form
 from conveyor.brokers.postgres.step import adopt, step
 from conveyor.brokers.sql import STATES
@@ -54,6 +58,7 @@ class PostgresBroker:
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
         self._bell = Doorbell(self._location)
+        self._floors: Floors | None = None
 
     def _now(self) -> float | None:
         """The time for the server, None when it should look at its own clock."""
@@ -108,14 +113,17 @@ class PostgresBroker:
         return await self._hot.run(lambda c: self._step(c, step_))
 
     async def _step(self, connection: Connection, asked: Step) -> StepReply:
+        # What another session saw says nothing: its server may have been another one.
+        if self._floors is None or self._floors.session is not connection:
+            self._floors = Floors(connection)
         try:
-            return await step(connection, asked, self._now())
+            return await step(connection, asked, self._floors, self._now())
         except asyncpg.ProgramLimitExceededError:
             # The tasks together were too large for one reply; nothing of it happened.
             if asked.want <= _LEAST_CLAIM:
                 raise
-            smaller = Step(asked.worker, asked.queues, _LEAST_CLAIM, asked.settlements)
-            return await step(connection, smaller, self._now())
+            smaller = msgspec.structs.replace(asked, want=_LEAST_CLAIM)
+            return await step(connection, smaller, self._floors, self._now())
 
     async def adopt(
         self, worker: str, names: Sequence[str], queues: Sequence[str], want: int
@@ -161,17 +169,15 @@ class PostgresBroker:
 
     async def requeue(self, ids: Sequence[str]) -> list[str]:
         """Give dead letters another life."""
-        return await self._changed("SELECT requeue($1, $2)", ids, self._now())
+        asked = known_form(ids)
+        found = await self._cold.run(lambda c: requeue(c, asked, self._now()))
+        return _those(asked, found)
 
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """Delete dead letters."""
-        return await self._changed("SELECT discard($1)", ids)
-
-    async def _changed(self, statement: str, ids: Sequence[str], *first: Any) -> list[str]:
         asked = known_form(ids)
-        found = await self._cold.run(lambda c: c.fetchval(statement, *first, asked))
-        changed = {str(task_id) for task_id in found}
-        return [task_id for task_id in asked if task_id in changed]
+        found = await self._cold.run(lambda c: c.fetchval("SELECT discard($1)", asked))
+        return _those(asked, found)
 
     async def pause(self, queue: str, pause: Pause | None) -> None:
         """Pause a queue, or let it run."""
@@ -205,6 +211,11 @@ class PostgresBroker:
         return PostgresInspector(self._read)
 
     @property
+    def gates(self) -> Gates:
+        """The limits."""
+        return PostgresGates(self._cold.run, self._read, self._now)
+
+    @property
     def documents(self) -> Documents:
         """Small shared facts."""
         return PostgresDocuments(self._cold.run)
@@ -220,3 +231,9 @@ class PostgresBroker:
                 return await query(connection, self._now())
 
         return await self._cold.run(run)
+
+
+def _those(asked: Sequence[str], found: Sequence[Any]) -> list[str]:
+    """Return the ids that were found, in the order asked."""
+    changed = {str(task_id) for task_id in found}
+    return [task_id for task_id in asked if task_id in changed]

@@ -22,9 +22,11 @@ from conveyor.brokers.postgres.statements import script, statements
 from conveyor.brokers.postgres.views import info_of
 from conveyor.brokers.sql import NUMBERS, STATES
 from conveyor.core.errors import TaskNotFound
-from conveyor.core.task import SECONDS_PER_LEVEL, Final, State, TaskInfo
+from conveyor.core.task import Final, State, TaskInfo
 
 Query = Callable[[Connection, float | None], Awaitable[Any]]
+Read = Callable[[Query], Awaitable[Any]]
+"""Runs a query in a snapshot, with the given clock."""
 _SQL = statements("inspector")
 _TASKS = script("tasks")
 
@@ -32,7 +34,7 @@ _TASKS = script("tasks")
 class PostgresInspector:
     """Answers questions about the queue from the rows themselves."""
 
-    def __init__(self, read: Callable[[Query], Awaitable[Any]]) -> None:
+    def __init__(self, read: Read) -> None:
         self._read = read
 
     async def get(self, task_id: str) -> TaskInfo:
@@ -115,17 +117,14 @@ async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
 
 
 def _queue(row: Any) -> QueueInfo:
-    name, pause, queued, scheduled, running, parked, vtime, priority, now = row
-    oldest = None
-    if vtime is not None and priority is not None:
-        oldest = max(0.0, now - (vtime + SECONDS_PER_LEVEL * priority))
+    name, pause, queued, scheduled, running, parked, oldest = row
     return QueueInfo(
         name=name,
         queued=queued or 0,
         scheduled=scheduled or 0,
         running=running or 0,
         parked=parked or 0,
-        oldest_wait=oldest,
+        oldest_wait=None if oldest is None else max(0.0, oldest),
         pause=unpack_pause(pause) if pause is not None else None,
     )
 

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from conveyor.brokers.base import Pushed
 from conveyor.brokers.postgres.connection import Connection
-from conveyor.brokers.postgres.rows import pack
+from conveyor.brokers.postgres.rows import pack, unpack_task
+from conveyor.brokers.postgres.terms import columns_of
 from conveyor.core.task import NewTask
 
 _PUSH = "SELECT * FROM push($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+
+
+def _call(function: str, arguments: int) -> str:
+    return f"{function}({', '.join(f'${n}' for n in range(1, arguments + 1))})"
+
+
+_PUSH_TERMS = f"SELECT * FROM {_call('push_terms', 33)}"  # noqa: S608 - numbers
+_REQUEUE_TERMS = f"SELECT {_call('requeue_terms', 21)}"
 
 
 async def push(connection: Connection, tasks: Sequence[NewTask], now: float | None) -> list[Pushed]:
     """Store tasks; repeats of an id or key change nothing."""
     fresh = list({new.task.id: new for new in reversed(tasks)}.values())
     fresh.reverse()
+    if any(new.task.terms is not None for new in fresh):
+        lanes, gates, uniques = columns_of([new.task for new in fresh])
+        rows = await connection.fetch(_PUSH_TERMS, now, *_columns(fresh), *lanes, *gates, *uniques)
+    else:
+        rows = await connection.fetch(_PUSH, now, *_columns(fresh))
+    if not rows:
+        return [Pushed(new.task.id) for new in tasks]
+    held = {str(row[0]): Pushed(str(row[1]), created=False, conflict=row[2]) for row in rows}
+    return [held.get(new.task.id) or Pushed(new.task.id) for new in tasks]
+
+
+def _columns(fresh: Sequence[NewTask]) -> tuple[list[Any], ...]:
     plain = [new.task for new in fresh]
     keyed = [(place, task) for place, task in enumerate(plain, 1) if task.key is not None]
-    rows = await connection.fetch(
-        _PUSH,
-        now,
+    return (
         [task.id for task in plain],
         [task.queue for task in plain],
         [task.name for task in plain],
@@ -32,7 +52,17 @@ async def push(connection: Connection, tasks: Sequence[NewTask], now: float | No
         [task.key for _, task in keyed],
         [task.digest or "" for _, task in keyed],
     )
-    if not rows:
-        return [Pushed(new.task.id) for new in tasks]
-    held = {str(row[0]): Pushed(str(row[1]), created=False, conflict=row[2]) for row in rows}
-    return [held.get(new.task.id) or Pushed(new.task.id) for new in tasks]
+
+
+async def requeue(connection: Connection, ids: Sequence[str], now: float | None) -> list[Any]:
+    """Give dead letters another life, with what they asked for; return the ids that changed."""
+    bodies = await connection.fetch("SELECT body FROM task WHERE id = ANY ($1)", ids)
+    tasks = [task for (body,) in bodies if (task := unpack_task(body)).terms is not None]
+    if not tasks:
+        changed = await connection.fetchval("SELECT requeue($1, $2)", now, ids)
+    else:
+        lanes, gates, uniques = columns_of(tasks)
+        changed = await connection.fetchval(
+            _REQUEUE_TERMS, now, ids, [task.id for task in tasks], *lanes, *gates, *uniques[:3]
+        )
+    return list(changed)

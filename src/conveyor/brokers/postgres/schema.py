@@ -8,8 +8,11 @@ from conveyor.brokers.postgres.statements import script
 from conveyor.core.errors import SchemaMismatch
 
 VERSION = 1
-_STEPS = {1: ("0001_schema", "0001_documents")}
-_FUNCTIONS = ("clock", "push", "settle", "step", "operate", "tallies")
+_STEPS = {1: ("0001_schema", "0001_documents", "0001_gates")}
+_FUNCTIONS = (
+    *("clock", "retention", "push", "settle", "step", "operate"),
+    *("tallies", "gates", "lanes", "admit", "unique", "terms"),
+)
 _LOCK = 0x636F_6E76
 
 

@@ -13,6 +13,7 @@ from conveyor.brokers.base import (
     StepReply,
 )
 from conveyor.brokers.postgres.connection import Connection
+from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.rows import (
     NO_TAIL,
     Row,
@@ -26,7 +27,7 @@ from conveyor.brokers.postgres.rows import (
 from conveyor.brokers.sql import NUMBERS
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
-_NUMBERED = ", ".join(f"${n}" for n in range(1, 22))
+_NUMBERED = ", ".join(f"${n}" for n in range(1, 27))
 _STEP = f"SELECT * FROM step({_NUMBERED})"  # noqa: S608 - numbers
 _ADOPT = "SELECT * FROM adopt($1, $2, $3, $4, $5)"
 _PARKED, _DUE, _READY = 0, 1, 2
@@ -34,7 +35,7 @@ _NOTHING: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [])
 _NOTHING_BACK: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
 
 
-async def step(connection: Connection, asked: Step, now: float | None) -> StepReply:
+async def step(connection: Connection, asked: Step, floors: Floors, now: float | None) -> StepReply:
     """Do one step."""
     entries, repeats = _once(asked.settlements)
     ending: Sequence[Settlement] = entries
@@ -48,9 +49,15 @@ async def step(connection: Connection, asked: Step, now: float | None) -> StepRe
         asked.worker,
         list(asked.queues),
         asked.want,
+        floors.starts(asked.queues),
+        floors.wants_number,
         *(_ending(ending) if ending else _NOTHING),
         *(_living(living) if living else _NOTHING_BACK),
+        asked.want if asked.slots is None else asked.slots,
+        _with_terms(ending),
+        _with_terms(living),
     )
+    floors.learn(asked.queues, row)
     refused = _refused(ending, row["finished"]) + _refused(living, row["back"]) + repeats
     due = row["next_due"]
     return StepReply(
@@ -89,12 +96,15 @@ def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:
     )
 
 
+def _with_terms(entries: Sequence[Settlement]) -> list[int]:
+    return [n for n, entry in enumerate(entries, 1) if entry.lease.task.terms is not None]
+
+
 def _keep(entry: Settlement) -> float:
     """Seconds the record of a finished task is kept."""
-    to = entry.transition.to
-    if to is State.SUCCEEDED:
+    if entry.transition.to is State.SUCCEEDED:
         return max(entry.lease.task.result_ttl, RETENTION_SECONDS)
-    return DEAD_RETENTION_SECONDS if to is State.FAILED else RETENTION_SECONDS
+    return DEAD_RETENTION_SECONDS
 
 
 def _tail(entry: Settlement) -> bytes | None:
@@ -147,10 +157,19 @@ def _leases(row: Row, worker: str) -> list[Lease]:
     executions = row["executions"]
     if executions is None:
         return [Lease(task, 1, UNTOUCHED, False, worker, at) for task in tasks]
-    return [
+    leases = [
         Lease(task, execution, counters_of(counters), worker=worker, leased_at=at)
         for task, execution, counters in zip(tasks, executions, row["counters"], strict=True)
     ]
+    return leases if row["places"] is None else _in_order(leases, row["places"])
+
+
+def _in_order(leases: list[Lease], places: Sequence[int]) -> list[Lease]:
+    """Put the gated ones, which come last, where they belong in the order of the claim."""
+    ordered = leases[: len(leases) - len(places)]
+    for place, lease in zip(places, leases[len(ordered) :], strict=True):
+        ordered.insert(place, lease)
+    return ordered
 
 
 async def adopt(  # noqa: PLR0917 - the verb's own arguments

@@ -1,4 +1,5 @@
--- Store tasks, all or none; `keyed` are the positions of those with a key. Answers one row per keyed task whose key another task holds.
+-- Store tasks, all or none; `keyed` are the positions of those with a key. Answers one row per keyed
+-- task whose key another task holds.
 CREATE OR REPLACE FUNCTION push(
     given double precision, ids uuid[], queues text[], names text[], priorities smallint[],
     delays double precision[], dues double precision[], bodies bytea[],
@@ -6,7 +7,7 @@ CREATE OR REPLACE FUNCTION push(
 ) RETURNS TABLE (id uuid, holder uuid, conflict boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    clock double precision := now_or(given);
+    clock double precision;
     taken uuid[] := '{}';
     woken text[];
     which text;
@@ -14,6 +15,10 @@ DECLARE
     p integer;
     held record;
 BEGIN
+    -- Numbered first, then timed: what a transaction that begins later stores, it stores later in
+    -- time, whoever it has to wait for in between. Floors rely on it (ADR 0008).
+    PERFORM pg_current_xact_id();
+    clock := now_or(given);
     FOR place IN 1 .. coalesce(cardinality(keyed), 0) LOOP
         p := keyed[place];
         INSERT INTO idem AS i VALUES (queues[p], names[p], keys[place], ids[p], digests[place], NULL)
@@ -41,10 +46,10 @@ BEGIN
             CASE WHEN g.start > clock THEN g.start ELSE clock - 60 * g.priority END, g.body
         FROM given g
         WHERE taken = '{}' OR g.id <> ALL (taken)
-        ON CONFLICT DO NOTHING RETURNING id, queue, place
+        ON CONFLICT DO NOTHING RETURNING id, queue, priority, place
     ), first AS (
         -- Only a time to come is later than now: the place of a waiting task never is.
-        INSERT INTO ready SELECT s.queue, s.place, 0, s.id FROM stored s WHERE s.place <= clock
+        INSERT INTO ready SELECT s.queue, s.priority, s.place, 0, s.id FROM stored s WHERE s.place <= clock
     ), later AS (
         INSERT INTO due SELECT s.queue, s.place, s.id FROM stored s WHERE s.place > clock
     ), told AS (

@@ -1,0 +1,307 @@
+"""Limits on PostgreSQL: its decisions are those of the core, and hold when many brokers step."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any
+
+import asyncpg
+import pytest
+
+from conveyor.brokers.base import Broker, Step
+from conveyor.brokers.url import connect
+from conveyor.core.gates import Gate, GateState, Refusal, admit, reserve
+from conveyor.core.task import Lease, NewTask, Pause, State, Task, Terms, Unique
+from conveyor.system import new_id
+from conveyor.testing.conformance.gates_rig import gated, line, per_second, slots
+from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ok
+from tests.servers import PostgresServer
+
+NOW = 4_000_000_000.0
+CASES = 400
+WORKERS = 4
+
+
+@pytest.fixture
+async def rig(postgres_url: str) -> AsyncIterator[Rig]:
+    made = Rig(lambda clock: connect(postgres_url, clock=clock), Capabilities())
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(postgres_url, server_settings={"search_path": "conveyor"})
+    yield connection
+    await connection.close()
+
+
+# What the core decides
+
+
+def some_gate(dice: random.Random, number: int) -> Gate:
+    if dice.random() < 0.5:
+        burst = dice.choice([1.0, 2.0, 5.0, 100.0])
+        cost = min(burst, dice.choice([1.0, 1.0, 2.0, 0.5]))
+        return Gate(
+            "rate", str(number), rate=dice.choice([0.01, 1, 10, 333.3]), burst=burst, cost=cost
+        )
+    return Gate("slots", str(number), most=dice.randint(1, 3), line=dice.random() < 0.5)
+
+
+def some_state(dice: random.Random, gate: Gate) -> GateState:
+    closed = dice.choice([0.0, 0.0, 0.0, NOW - 1, NOW + dice.uniform(0, 9), inf])
+    if gate.rate:
+        ahead = dice.choice([-9.0, 0.0, dice.uniform(-1, 9), gate.burst / gate.rate])
+        rate = dice.choice([None, None, dice.uniform(0.1, 99)])
+        return GateState(tat=NOW + ahead, closed_until=closed, rate=rate)
+    most = dice.choice([None, None, 0, 2, 5])
+    return GateState(running=dice.randint(0, 4), closed_until=closed, most=most)
+
+
+async def store(database: Any, which: str, gate: Gate, state: GateState, place: int) -> None:
+    await database.execute(
+        "INSERT INTO toll VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        *(which, place, gate.id, gate.rate, gate.burst, gate.cost, gate.most, gate.line, "queue"),
+    )
+    await database.execute(
+        "INSERT INTO gate VALUES ($1, $2, $3)", gate.id, state.tat, state.running
+    )
+    await database.execute("INSERT INTO ruling VALUES ($1, $2)", gate.id, state.closed_until)
+
+
+async def states(database: Any, gates: Sequence[Gate]) -> list[tuple[float, int]]:
+    found = {row[0]: (row[1], row[2]) for row in await database.fetch("SELECT * FROM gate")}
+    return [found[gate.id] for gate in gates]
+
+
+async def test_every_decision_is_the_one_of_the_core(database: Any) -> None:
+    dice = random.Random(7)
+    verdicts = Counter[str]()
+    for _ in range(CASES):
+        for table in ("toll", "gate", "ruling", "slot"):
+            await database.execute(f"DELETE FROM {table}")
+        which = new_id()
+        gates = [some_gate(dice, number) for number in range(dice.randint(1, 3))]
+        before = [some_state(dice, gate) for gate in gates]
+        # Numbers that people gave are those of a whole limit: one of a kind here.
+        tuned = {g.limit: s for g, s in zip(gates, before, strict=True)}
+        before = [
+            GateState(s.tat, s.running, s.closed_until, tuned[g.limit].rate, tuned[g.limit].most)
+            for g, s in zip(gates, before, strict=True)
+        ]
+        holds = [bool(g.most) and dice.random() < 0.2 for g in gates]
+        for place, (gate, state) in enumerate(zip(gates, before, strict=True)):
+            await store(database, which, gate, state, place)
+        for limit, state in tuned.items():
+            await database.execute(
+                "INSERT INTO ruling VALUES ($1, NULL, NULL, $2, $3)", limit, state.rate, state.most
+            )
+        for gate, has in zip(gates, holds, strict=True):
+            if has:
+                await database.execute("INSERT INTO slot VALUES ($1, $2, true, 0)", which, gate.id)
+        expected = admit(gates, before, NOW, holds=holds)
+        row = await database.fetchrow("SELECT * FROM ask_gates($1, $2)", NOW, which)
+        if isinstance(expected, Refusal):
+            at = inf if expected.at is None else expected.at
+            assert (row["refused_by"], row["until"]) == (expected.gate.id, at)
+            assert row["is_full"] is (expected.why == "full")
+            after = [(state.tat, state.running) for state in before]
+            verdicts[expected.why] += 1
+        else:
+            assert row["refused_by"] is None
+            after = [(state.tat, state.running) for state in expected]
+            verdicts["admitted"] += 1
+        assert await states(database, gates) == after
+    assert min(verdicts[why] for why in ("closed", "rate", "full", "admitted")) > CASES / 20
+
+
+async def test_every_reservation_is_the_one_of_the_core(database: Any) -> None:
+    dice = random.Random(11)
+    for number in range(CASES):
+        gate = Gate("rate", str(number), rate=dice.uniform(0.1, 99), burst=dice.choice([1.0, 7.0]))
+        state = GateState(
+            tat=NOW + dice.uniform(-2, 2), closed_until=NOW + dice.choice([-1.0, 0.0, 3.0])
+        )
+        await store(database, new_id(), gate, state, 0)
+        for _ in range(3):
+            state, wait = reserve(gate, state, NOW)
+            assert wait == await database.fetchval(
+                "SELECT reserve($1, $2, $3, $4, $5)",
+                *(NOW, gate.id, gate.rate, gate.burst, gate.cost),
+            )
+        assert await states(database, [gate]) == [(state.tat, 0)]
+
+
+async def test_a_limit_closed_without_end_can_be_opened_after_a_reservation(rig: Rig) -> None:
+    await rig.broker.gates.close("rate", "", None, Pause("why", "me", 0.0))
+    assert await rig.broker.gates.reserve(per_second(10)) == inf
+    await rig.broker.gates.open("rate", "")
+    assert await rig.broker.gates.reserve(per_second(10)) == 0.0
+
+
+# Many brokers
+
+
+async def work(
+    broker: Broker,
+    me: str,
+    tasks: int,
+    done: Counter[str],
+    running: Counter[str],
+    peak: Counter[str],
+) -> list[float]:
+    """Step until all tasks of everybody are done, and count what runs at a time."""
+    dice, starts = random.Random(me), list[float]()
+    leases: list[Lease] = []
+    rig = Rig(lambda _: broker, Capabilities())
+    await broker.renew([me], 60)
+    while done.total() < tasks:
+        ending = leases[: dice.randint(0, len(leases))]
+        leases = leases[len(ending) :]
+        for lease in ending:
+            running.subtract(names(lease.task))
+        settlements = [
+            rig.settlement(lease, failure(delay=0.0) if dice.random() < 0.1 else ok())
+            for lease in ending
+        ]
+        reply = await broker.step(Step(me, ("q", "r"), dice.randint(1, 5), settlements))
+        assert not reply.refused
+        for end in settlements:
+            if end.transition.to is State.SUCCEEDED:
+                done[end.lease.task.id] += 1
+        starts += [lease.leased_at for lease in reply.leases]
+        for lease in reply.leases:
+            running.update(names(lease.task))
+        peak |= running
+        leases += reply.leases
+        # Others get a turn between two steps of one.
+        await asyncio.sleep(0)
+    return starts
+
+
+def names(task: Task) -> list[str]:
+    assert task.terms is not None
+    return [gate.id for gate in task.terms.gates]
+
+
+def some_task(rig: Rig, dice: random.Random) -> Task:
+    gates = [
+        Gate("all", most=3),
+        slots(2, key=str(dice.randint(0, 3))),
+        line(str(dice.randint(0, 5))),
+        Gate("z", str(dice.randint(0, 3)), most=1),
+    ]
+    chosen = dice.sample(gates, dice.randint(1, 3))
+    fair = dice.choice([None, "a", "b"])
+    priority = dice.choice([5, 5, 9])
+    queue = dice.choice(["q", "r"])
+    return gated(rig, *chosen, fair=fair, queue=queue, priority=priority, max_attempts=1_000)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_limits_hold_and_everything_ends_when_many_step_at_once(
+    rig: Rig, postgres: PostgresServer, postgres_url: str, seed: int
+) -> None:
+    dice = random.Random(seed)
+    tasks = [some_task(rig, dice) for _ in range(150)]
+    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
+    done, running, peak = Counter[str](), Counter[str](), Counter[str]()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number, broker in enumerate(brokers):
+            group.create_task(work(broker, f"w{number}", len(tasks), done, running, peak))
+        for start in range(0, len(tasks), 10):
+            await brokers[start % WORKERS].push(
+                [NewTask(task) for task in tasks[start : start + 10]]
+            )
+    most = {"all\n": 3} | {f"slots\n{n}": 2 for n in range(4)}
+    assert all(number <= most.get(gate, 1) for gate, number in peak.items())
+    assert set(done.values()) == {1}
+    assert await rig.is_healthy()
+    (deadlocks,) = postgres.fetch(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+        url=postgres_url,
+    )
+    assert deadlocks == (0,)
+
+
+async def test_a_rate_holds_when_many_step_at_once(rig: Rig) -> None:
+    gate = Gate("api", rate=200.0, burst=5.0)
+    tasks = [gated(rig, gate, fair=str(n % 7)) for n in range(100)]
+    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
+    await brokers[0].push([NewTask(task) for task in tasks])
+    done, running, peak = Counter[str](), Counter[str](), Counter[str]()
+    async with asyncio.timeout(60):
+        found = await asyncio.gather(
+            *(
+                work(broker, f"w{number}", len(tasks), done, running, peak)
+                for number, broker in enumerate(brokers)
+            )
+        )
+    starts = sorted(start for some in found for start in some)
+    for first in range(len(starts)):
+        for last in range(first, len(starts)):
+            assert last - first + 1 <= 5 + 200 * (starts[last] - starts[first] + 0.03)
+
+
+async def serve(broker: Broker, me: str, queues: tuple[str, ...], left: set[str]) -> None:
+    """Work without a poll: step when a bell rings or something is due, and when work ended."""
+    rig, rung, ended = Rig(lambda _: broker, Capabilities()), asyncio.Event(), list[Lease]()
+    await broker.renew([me], 60)
+    async with broker.listen(me, queues, rung.set):
+        while left:
+            rung.clear()
+            settlements = [rig.settlement(lease, ok()) for lease in ended]
+            reply = await broker.step(Step(me, queues, 3, settlements, slots=2))
+            left -= {lease.task.id for lease in ended}
+            ended = list(reply.leases)
+            if not ended and left:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(reply.next_due):
+                        await rung.wait()
+        # Whoever waits for a bell that will not ring any more.
+        await broker.pause("q", None)
+        await broker.pause("r", None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_lane_is_left_asleep(rig: Rig, seed: int) -> None:
+    dice = random.Random(seed)
+    tasks = [some_task(rig, dice) for _ in range(100)]
+    api = Gate("api", rate=300.0, burst=2.0)
+    tasks += [gated(rig, api, fair=str(n % 9), queue=dice.choice("qr")) for n in range(60)]
+    dice.shuffle(tasks)
+    left = {task.id for task in tasks}
+    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
+    served = [("q",), ("r",), ("q", "r"), ("r", "q")]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number, (broker, queues) in enumerate(zip(brokers, served, strict=True)):
+            group.create_task(serve(broker, f"w{number}", queues, left))
+        for start in range(0, len(tasks), 4):
+            await brokers[start % WORKERS].push(
+                [NewTask(task) for task in tasks[start : start + 4]]
+            )
+    assert (await rig.counts()) == {State.SUCCEEDED: len(tasks)}
+    assert await rig.is_healthy()
+
+
+async def test_of_many_pushes_with_one_key_one_is_stored(rig: Rig) -> None:
+    brokers = [rig.broker, *[await rig.another() for _ in range(WORKERS - 1)]]
+
+    def batch() -> list[NewTask]:
+        rules = [
+            Unique(str(key), "done", on_conflict=c)
+            for key in range(9)
+            for c in ("return", "replace")
+        ]
+        random.shuffle(rules)
+        return [NewTask(rig.task(terms=Terms(unique=rule))) for rule in rules]
+
+    await asyncio.gather(*(broker.push(batch()) for broker in brokers for _ in range(5)))
+    counts = await rig.counts()
+    assert counts[State.QUEUED] == 9
+    assert await rig.is_healthy()
