@@ -68,6 +68,20 @@ async def test_plain_tasks_pay_one_look_a_step_for_lanes(broker: SQLiteBroker) -
     assert ours == ["SELECT 1 FROM conveyor_lane LIMIT 1;"] * 2
 
 
+async def test_plain_tasks_pay_nothing_for_the_lanes_beside_them(broker: SQLiteBroker) -> None:
+    costs = []
+    # The first time, the gate is made.
+    for number in (1, 1, 50):
+        await broker.push([gated(ONE_SLOT), *[task() for _ in range(number)]])
+        async with statements(broker) as seen:
+            leases = (await broker.step(Step("w", ["q"], 100))).leases
+        assert len(leases) == number + 1
+        # A lease each is written in any case.
+        costs.append(len([text for text in seen if "INTO conveyor_lease" not in text]))
+        await broker.step(Step("w", ["q"], 0, [success(lease) for lease in leases]))
+    assert costs[1] == costs[2]
+
+
 @pytest.mark.parametrize("gate", [ONE_SLOT, A_SECOND], ids=["slots", "rate"])
 async def test_what_opens_a_gate_costs_the_same_with_any_number_of_lanes(
     broker: SQLiteBroker, clock: ManualClock, gate: Gate

@@ -82,18 +82,15 @@ class Admission:
         taken = 0
         self._ripe = True
         self._served.append(queue)
-        while len(chosen) < want:
-            head = self._next(queue)
-            if head is None:
-                rest = plain[taken : taken + want - len(chosen)]
-                chosen += [row[2:] for row in rest]
-                taken += len(rest)
-                break
-            if taken < len(plain) and plain[taken][:2] <= head.stand[1:3]:
+        head = self._next(queue)
+        while len(chosen) < want and (head is not None or taken < len(plain)):
+            if head is None or (taken < len(plain) and plain[taken][:2] <= head.stand[1:3]):
                 chosen.append(plain[taken][2:])
                 taken += 1
-            elif self._admit(head):
+                continue
+            if self._admit(head):
                 chosen.append(head.row)
+            head = self._next(queue)
         return chosen, taken
 
     def ring(self, queue: int, name: str, *, sated: bool) -> None:
