@@ -12,6 +12,7 @@ from conveyor.brokers.base import Filter, Pushed, Settlement, Step
 from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerFull, BrokerUnavailable, EnqueueUnknown
 from conveyor.core.task import NewTask, State, Task
+from conveyor.testing.conformance.gates_rig import ME, gated, per_second, slots
 from conveyor.testing.conformance.rig import Rig, failure, ok
 from tests.chaos.rigs import rig_on, until
 from tests.faults import Act, FaultProxy
@@ -154,6 +155,32 @@ async def test_without_memory_producers_are_told_and_workers_go_on(
     await rig.pushed()
     counts = await rig.counts()
     assert sum(counts.values()) == 7
+    assert await rig.is_healthy()
+
+
+async def test_without_memory_gated_tasks_go_on(rig: Rig, server: ValkeyServer) -> None:
+    gates = (slots(2), per_second(1e6, burst=1e3))
+    tasks = [gated(rig, *gates, max_attempts=2) for _ in range(5)]
+    await rig.push(*tasks)
+    first = await rig.lease()
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerFull, match="out of memory"):
+            await rig.push(gated(rig, *gates))
+        second = await rig.lease()
+        assert await rig.settle(first, ok("in spite of all"))
+        third = await rig.lease()
+        assert await rig.settle(second, failure(delay=0.01))
+        assert await rig.settle(third, failure(final=True))
+        assert await rig.broker.cancel([tasks[4].id]) == {tasks[4].id: State.CANCELLED}
+        assert await rig.broker.requeue([tasks[4].id]) == [tasks[4].id]
+        assert await rig.broker.gates.reserve(gates[1]) == 0
+        await rig.broker.gates.close("slots", None, None, ME)
+        assert await rig.waiting_ids() == []
+        await rig.broker.gates.open("slots", None)
+        assert len(await rig.waiting_ids()) == 2
+        await rig.broker.tidy()
+        client.config_set("maxmemory", 0)
     assert await rig.is_healthy()
 
 

@@ -22,12 +22,12 @@ local function promote(limit)
   local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if not head[2] or tonumber(head[2]) > now then return 0, tonumber(head[2]) end
   local due = call('ZRANGEBYSCORE', key, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
-  local members, lists = {}, {}
+  local members, lists, gated = {}, {}, {}
   for k = 1, #due, 2 do
     local member = due[k]
     members[#members + 1] = member
     if #member > PLAIN_BYTES then
-      lanes().promote_gated(member, tonumber(due[k + 1]))
+      gated[#gated + 1] = k
     else
       local priority = string.sub(member, PLAIN_BYTES)
       local list = lists[priority]
@@ -39,6 +39,7 @@ local function promote(limit)
     end
   end
   call('ZREM', key, unpack(members))
+  for _, k in ipairs(gated) do lanes().promote_gated(due[k], tonumber(due[k + 1])) end
   for priority, list in pairs(lists) do
     call('RPUSH', root .. ':q:' .. priority, unpack(list))
   end

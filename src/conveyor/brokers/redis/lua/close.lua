@@ -9,6 +9,8 @@ if till == '' then
   call('HDEL', shared .. 'why', field)
   return before and 1 or 0
 end
+-- The removal lets the script through when memory is full.
+call('HDEL', shared .. 'why', field)
 call('ZADD', shared .. 'shut', till, field)
 call('HSET', shared .. 'why', field, ARGV[4])
 if not before then return 0 end

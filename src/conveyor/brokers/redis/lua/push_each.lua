@@ -1,5 +1,5 @@
--- include: clock ids fields terms bucket tell ring unique wait finish look
--- lanes: gates lanes end
+-- include: clock bucket tell ring wait finish
+-- lanes: fields terms unique gates lanes end look unite
 -- Stores new tasks of one queue that have keys, due times or terms, and their neighbours: all of them,
 -- or (an error at the first write) none.
 -- ARGV[2]: MessagePack of {id, priority, task, delay in ms or -1, due in ms or -1, key field or '',
@@ -7,6 +7,7 @@
 -- Reply: {1 if the queue was not known here, {place, id of the owner of its key, 1 if that is an error,
 -- place ...}}. Whatever is not named there is stored, now or by an earlier try (D2).
 local unknown = call('EXISTS', root .. ':ev') == 0 and 1 or 0
+local UNIQUE_RULE = 4
 local answers, soon = {}, 0
 
 local function refuse(place, owner, is_error)
@@ -29,39 +30,6 @@ local function take_key(field, id, digest)
   call('ZREM', root .. ':kx', field)
 end
 
-local function text_of(id)
-  local hex = string.gsub(id, '.', function(byte) return string.format('%02x', string.byte(byte)) end)
-  return table.concat({
-    string.sub(hex, 1, 8), string.sub(hex, 9, 12), string.sub(hex, 13, 16), string.sub(hex, 17, 20),
-    string.sub(hex, 21),
-  }, '-')
-end
-
--- The record of a holder that waits, so that another may take its place.
-local function waiting_record(id)
-  local packed = call('HGET', tasks_of(id), id)
-  if not packed then return nil end
-  local letter = place_of(id, packed)
-  return (letter == 'q' or letter == 'd' or letter == 'p') and packed
-end
-
--- Returns the owner if it keeps the key, else when the series began that this task goes on with.
-local function contend(id, field, unique)
-  local owner, began = holder_of(field)
-  if not owner then return nil, now end
-  local packed = unique[ON_CONFLICT] == 'replace' and waiting_record(owner)
-  if not packed then return owner end
-  local flag = cmsgpack.pack({ '', 'replaced by ' .. text_of(id) })
-  lanes().end_waiting(owner, packed, 'c', flag)
-  return nil, began
-end
-
-local function debounced(unique, began)
-  local due = now + 1000 * unique[SECONDS]
-  if unique[LONGEST] > 0 then due = math.min(due, began + 1000 * unique[LONGEST]) end
-  return due
-end
-
 local function push_entry(place, entry)
   local id, priority, task, delay, due = entry[1], entry[2], entry[3], entry[4], entry[5]
   local field, digest, terms, key = entry[6], entry[7], entry[9], tasks_of(id)
@@ -74,16 +42,14 @@ local function push_entry(place, entry)
       return 0
     end
   end
-  local unique = terms and terms[UNIQUE]
+  local unique = terms and terms[UNIQUE_RULE]
   if unique then
-    local unique_field = key_field(entry[8], unique[U_KEY])
-    local owner, began = contend(id, unique_field, unique)
+    local owner, is_error, its_due = lanes().unite(id, entry[8], unique)
     if owner then
-      refuse(place, owner, unique[ON_CONFLICT] == 'raise')
+      refuse(place, owner, is_error)
       return 0
     end
-    hold_unique(unique_field, id, unique, began)
-    if unique[DEBOUNCE] then due = debounced(unique, began) end
+    due = its_due or due
   end
   call('HSET', key, id, task)
   note_bucket(string.sub(id, 1, 4))

@@ -9,5 +9,7 @@ local start = math.max(seconds, state.closed)
 local each = interval(gate, state)
 local spent = math.max(tat_of(state), start) + gate[COST] * each
 if spent == HUGE then return 'inf' end
+-- The removal lets the script through when memory is full: what runs has to go on.
+call('ZREM', shared .. 'tat', state.id)
 call('ZADD', shared .. 'tat', spent, state.id)
 return string.format('%.17g', math.max(start, spent - tolerance(gate, each)) - seconds)

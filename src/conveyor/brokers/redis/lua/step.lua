@@ -46,7 +46,11 @@ local function lease_all(gated)
 end
 
 local gated = call('EXISTS', root .. ':lanes', root .. ':later') > 0
-if gated then next_due = earlier(next_due, lanes().open_due(MOST_PROMOTED)) end
+if gated then
+  -- The removal lets the script through when memory is full, see _settle.lua.
+  call('ZREM', root .. ':lanes', '')
+  next_due = earlier(next_due, lanes().open_due(MOST_PROMOTED))
+end
 if want > 0 and live and call('EXISTS', root .. ':pause') == 0 then lease_all(gated) end
 
 local lanes_wait = false
