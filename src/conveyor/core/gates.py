@@ -83,8 +83,10 @@ def interval(gate: Gate, state: GateState) -> float:
 
 
 def tolerance(gate: Gate, each: float) -> float:
-    """Seconds that the theoretical arrival time may be ahead of now after taking."""
-    return gate.burst * each - min(SLACK, (gate.burst - 1.0) * each / 2)
+    """Seconds that the theoretical arrival time may be ahead of now after taking. What costs the
+    whole burst gets all of it: held back for it, it would never be admitted.
+    """
+    return gate.burst * each - min(SLACK, (gate.burst - gate.cost) * each / 2)
 
 
 def refusal(gate: Gate, state: GateState, now: float, *, holds: bool = False) -> Refusal | None:

@@ -140,6 +140,16 @@ async def test_a_cost_takes_more_tokens(rig: Rig) -> None:
     assert len(await take(rig)) == 1
 
 
+async def test_a_task_may_cost_the_whole_burst(rig: Rig) -> None:
+    await pushed(rig, 2, per_second(1, burst=4, cost=4.0))
+    rig.clock.advance(10)
+    assert len(await take(rig)) == 1
+    rig.clock.advance(3.9)
+    assert await take(rig) == []
+    rig.clock.advance(0.2)
+    assert len(await take(rig)) == 1
+
+
 async def test_gates_are_taken_together_or_not_at_all(rig: Rig) -> None:
     await pushed(rig, 1, slots())
     (holder,) = await take(rig)

@@ -22,7 +22,7 @@ BEGIN
     IF rate > 0 THEN
         each := 1.0 / rate;
         ask := greatest(tat, now) + cost * each
-            - (burst * each - least(0.025, (burst - 1.0) * each / 2));
+            - (burst * each - least(0.025, (burst - cost) * each / 2));
         RETURN CASE WHEN ask > now THEN ask END;
     END IF;
     RETURN CASE WHEN holds OR running < most THEN NULL ELSE 'infinity' END;
@@ -130,7 +130,7 @@ BEGIN
     spent := greatest(was, start) + cost * each;
     UPDATE gate SET tat = spent WHERE id = which;
     RETURN greatest(
-        start, spent - (burst * each - least(0.025, (burst - 1.0) * each / 2))) - now;
+        start, spent - (burst * each - least(0.025, (burst - cost) * each / 2))) - now;
 END $$;
 
 -- What people say of a limit. The lock of the whole table keeps steps from deciding by what is
