@@ -8,7 +8,7 @@ from typing import Any
 from conveyor.brokers.base import Pushed
 from conveyor.brokers.postgres.connection import Connection
 from conveyor.brokers.postgres.rows import pack, unpack_task
-from conveyor.brokers.postgres.terms import columns_of
+from conveyor.brokers.postgres.terms import asks, columns_of
 from conveyor.core.task import NewTask
 
 _PUSH = "SELECT * FROM push($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
@@ -26,7 +26,7 @@ async def push(connection: Connection, tasks: Sequence[NewTask], now: float | No
     """Store tasks; repeats of an id or key change nothing."""
     fresh = list({new.task.id: new for new in reversed(tasks)}.values())
     fresh.reverse()
-    if any(new.task.terms is not None for new in fresh):
+    if any(asks(new.task) for new in fresh):
         lanes, gates, uniques = columns_of([new.task for new in fresh])
         rows = await connection.fetch(_PUSH_TERMS, now, *_columns(fresh), *lanes, *gates, *uniques)
     else:
@@ -57,7 +57,7 @@ def _columns(fresh: Sequence[NewTask]) -> tuple[list[Any], ...]:
 async def requeue(connection: Connection, ids: Sequence[str], now: float | None) -> list[Any]:
     """Give dead letters another life, with what they asked for; return the ids that changed."""
     bodies = await connection.fetch("SELECT body FROM task WHERE id = ANY ($1)", ids)
-    tasks = [task for (body,) in bodies if (task := unpack_task(body)).terms is not None]
+    tasks = [task for (body,) in bodies if asks(task := unpack_task(body))]
     if not tasks:
         changed = await connection.fetchval("SELECT requeue($1, $2)", now, ids)
     else:

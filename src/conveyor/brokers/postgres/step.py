@@ -24,6 +24,7 @@ from conveyor.brokers.postgres.rows import (
     packed,
     tasks_of,
 )
+from conveyor.brokers.postgres.terms import asks
 from conveyor.brokers.sql import NUMBERS
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
@@ -97,7 +98,7 @@ def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:
 
 
 def _with_terms(entries: Sequence[Settlement]) -> list[int]:
-    return [n for n, entry in enumerate(entries, 1) if entry.lease.task.terms is not None]
+    return [n for n, entry in enumerate(entries, 1) if asks(entry.lease.task)]
 
 
 def _keep(entry: Settlement) -> float:

@@ -12,6 +12,12 @@ _UNTIL_LEASED = ("queued", "start")
 """Such a key is given back with the lease; only a gated task can do that."""
 
 
+def asks(task: Task) -> bool:
+    """Whether it asks for more than the plain line: a lane or a unique key."""
+    terms = task.terms
+    return terms is not None and (bool(terms.lane) or terms.unique is not None)
+
+
 def columns_of(tasks: Sequence[Task]) -> tuple[Columns, Columns, Columns]:
     """Return the columns of lanes, gates and unique keys, each row with its task's position
     (from 1), as the functions of `terms.sql` take them.
