@@ -39,7 +39,7 @@ class RedisInspector:
 
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
-        counts: dict[State, int] = {}
+        counts = dict.fromkeys(State, 0)
         for _, numbers in await self._count():
             _, queued, parked, scheduled, running, succeeded, failed, cancelled, _, _ = numbers
             for state, number in (
@@ -50,8 +50,7 @@ class RedisInspector:
                 (State.FAILED, failed),
                 (State.CANCELLED, cancelled),
             ):
-                if number:
-                    counts[state] = counts.get(state, 0) + number
+                counts[state] += number
         return counts
 
     async def queue_names(self) -> list[str]:
