@@ -18,7 +18,7 @@ from conveyor.client import TaskHandle
 from conveyor.core import codec, options, task
 from conveyor.core.errors import InvalidURL
 from conveyor.defining import TaskOptions
-from conveyor.keeper import keeper
+from conveyor.keeper import keeper, pauses
 from conveyor.tasks import Enqueuer, TaskDefinition
 from conveyor.worker import engine, notes, outcomes
 from conveyor.worker.settings import WorkerSettings
@@ -157,6 +157,9 @@ NUMBERS = [
     ("stalled event loop reported", f"{_SETTINGS.stalled_after:g} s"),
     ("arguments of a task, encoded", f"{codec.MAX_PAYLOAD // 1024} KiB"),
     ("key", f"{options.MAX_KEY} characters"),
+    ("task name", f"{options.MAX_NAME} characters"),
+    ("headers of a task, together", f"{options.MAX_HEADERS:,} characters"),
+    ("reconnecting", f"{pauses.FIRST:g} to {pauses.LONGEST:g} s"),
     ("progress", f"{1 / notes.EVERY:g} writes a second"),
     ("log lines of an execution", f"first {logbuffer.HEAD_LINES} and last {logbuffer.TAIL_LINES}"),
     ("traceback", f"{outcomes.MAX_TRACEBACK:,} characters"),

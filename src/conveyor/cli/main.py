@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import entry_points
 from io import TextIOWrapper
@@ -11,7 +13,7 @@ from typing import Annotated, cast
 import typer
 
 from conveyor.cli import contract, dead, enqueue, flow_control, operations, queues, running, tasks
-from conveyor.cli.failures import BAD_INPUT
+from conveyor.cli.failures import BAD_INPUT, BROKEN
 
 app = typer.Typer(
     name="conveyor",
@@ -80,7 +82,18 @@ def main() -> None:
         code = app(prog_name="conveyor", standalone_mode=False)
     except _UsageError as exc:
         code = _misused(exc)
+    except OSError as exc:
+        if exc.errno not in {errno.ENOSPC, errno.EIO}:
+            raise
+        code = _unwritten(exc)
     sys.exit(code or 0)
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that the output is lost, and see to it that the interpreter does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stderr.write(f"error: standard output cannot be written: {error.strerror}\n")
+    return BROKEN
 
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

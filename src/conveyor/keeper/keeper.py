@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("conveyor.keeper")
 ROLE = "keeper"
-EVERY = 2.0
-"""Seconds between rounds: a lost task waits for its lease to end, and at most this."""
+EVERY = 1.0
+"""Seconds between rounds: a lost task waits for its lease to end, at most this, and a free slot."""
 LEADERSHIP = 2 / 3
 """Part of a lease that leadership lasts: the end of a leader that died together with a worker is
 no reason for that worker's tasks to wait longer."""

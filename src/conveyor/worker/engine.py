@@ -21,6 +21,7 @@ from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
+from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
 from conveyor.worker import logs
@@ -258,10 +259,9 @@ class Engine:
     async def _after_failure(self, exc: BrokerError) -> None:
         """The step's fate is unknown: wait, then ask which leases are ours."""
         log.warning("the broker failed a step: %s", exc)
-        delay = 0.1
+        pauses = Pauses(self._dice)
         while not self._aborted:
-            await asyncio.sleep(delay * (0.5 + self._dice()))
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(pauses.next())
             try:
                 held = await self.broker.held(self.token, _ALL)
             except BrokerError as again:

@@ -77,7 +77,7 @@ class Supervisor:
             log.info(
                 "%s: stopping; %d running task(s) get up to %g s (again: stop at once)",
                 name,
-                sum(child.board.running for child in crew.children),
+                sum(len(child.board.running_now()) for child in crew.children),
                 self._settings.shutdown_grace,
             )
             crew.end()

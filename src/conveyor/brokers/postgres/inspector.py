@@ -52,7 +52,7 @@ class PostgresInspector:
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
         rows = await self._read(lambda c, _: c.fetch(_SQL["counts"]))
-        return {STATES[number]: count for number, count in rows if count}
+        return dict.fromkeys(State, 0) | {STATES[number]: count for number, count in rows}
 
     async def queue_names(self) -> list[str]:
         """Names of all queues."""
