@@ -14,9 +14,10 @@ import pytest
 from conveyor.brokers.base import Broker, Step
 from conveyor.brokers.url import connect
 from conveyor.core.gates import Gate, GateState, Refusal, admit, reserve
+from conveyor.core.outcome import Unroutable
 from conveyor.core.task import Lease, NewTask, Pause, State, Task, Terms, Unique
 from conveyor.system import new_id
-from conveyor.testing.conformance.gates_rig import gated, line, per_second, slots
+from conveyor.testing.conformance.gates_rig import gated, line, per_second, pushed, slots, take
 from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ok
 from tests.servers import PostgresServer
 
@@ -142,6 +143,21 @@ async def test_a_limit_closed_without_end_can_be_opened_after_a_reservation(rig:
     assert await rig.broker.gates.reserve(per_second(10)) == inf
     await rig.broker.gates.open("rate", "")
     assert await rig.broker.gates.reserve(per_second(10)) == 0.0
+
+
+async def test_a_parked_task_is_not_adopted_past_its_gates(rig: Rig) -> None:
+    first, second = await pushed(rig, 2, slots())
+    (lease,) = await take(rig)
+    await rig.settle(lease, Unroutable())
+    assert (await rig.info(first)).flags == ("unroutable",)
+    (other,) = await take(rig)
+    assert other.task == second
+    assert await rig.broker.adopt("w", ["work"], ["q"], 10) == []
+    assert await take(rig) == []
+    await rig.settle(other, ok())
+    (again,) = await take(rig)
+    assert (again.task, again.execution) == (first, 2)
+    assert await rig.is_healthy()
 
 
 # Many brokers

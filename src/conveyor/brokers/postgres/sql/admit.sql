@@ -196,10 +196,6 @@ BEGIN
     UPDATE lane SET at = NULL WHERE ctid = ANY (ARRAY(
         SELECT t.ctid FROM lane t WHERE t.queue = which AND t.at <= clock AND t.at < 'infinity'
         ORDER BY t.at LIMIT looks FOR NO KEY UPDATE SKIP LOCKED));
-    plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
-            SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
-                AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
-        WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
     WHILE number < slots LOOP
         looks := looks - 1;
         SELECT * INTO l FROM lane o WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
@@ -207,6 +203,12 @@ BEGIN
         IF NOT FOUND OR looks < 0 THEN
             again := EXISTS (SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL);
             EXIT;
+        END IF;
+        IF plain IS NULL THEN
+            plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
+                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
+                        AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
+                WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
         END IF;
         WHILE ahead < cardinality(plain) AND plain[ahead + 1] <= l.vtime LOOP
             ahead := ahead + 1;
