@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
 from conveyor.brokers.gates import GateInfo, Standing
@@ -49,6 +50,7 @@ __all__ = [
     "limit",
 ]
 
+_ASK_AGAIN = 1.0
 _WORTH_SAYING = 0.5
 """Seconds of waiting from which on a task's progress says what it waits for."""
 
@@ -81,12 +83,17 @@ class Limit:
         gate = Gate(
             self.name, self.key or "", rate=rate.per_second, burst=float(rate.burst), cost=float(n)
         )
-        wait = await (await self._gates()).reserve(gate)
-        if wait <= 0:
-            return 0.0
-        with self._said(wait):
-            await asyncio.sleep(wait)
-        return wait
+        gates = await self._gates()
+        waited = 0.0
+        while isinf(wait := await gates.reserve(gate)):
+            # Paused without an end: nothing was taken, so it is asked for again.
+            with self._said(_ASK_AGAIN):
+                await asyncio.sleep(_ASK_AGAIN)
+            waited += _ASK_AGAIN
+        if wait > 0:
+            with self._said(wait):
+                await asyncio.sleep(wait)
+        return waited + max(0.0, wait)
 
     def acquire_sync(self, n: float = 1) -> float:
         """Do what `acquire` does, from a task in a thread or from synchronous code."""

@@ -128,7 +128,10 @@ def _taken(gate: Gate, state: GateState, now: float, holds: bool) -> GateState:
 
 def reserve(gate: Gate, state: GateState, now: float) -> tuple[GateState, float]:
     """Take `cost` tokens of a rate gate whatever they cost: the state afterwards, and how many
-    seconds to wait before using them. In the order of the calls, so nobody is overtaken."""
+    seconds to wait before using them. In the order of the calls, so nobody is overtaken. Nothing is
+    taken of a gate that is closed without end: the answer is infinity."""
+    if state.closed_until == inf:
+        return state, inf
     start = max(now, state.closed_until)
     each = interval(gate, state)
     spent = max(state.tat, start) + gate.cost * each

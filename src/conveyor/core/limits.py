@@ -110,8 +110,8 @@ class Concurrency(msgspec.Struct, frozen=True):
 
 
 def _checked_name(name: str | None) -> None:
-    if name is not None and (not name or len(name) > MAX_KEY or "\n" in name):
-        raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} characters on one line")
+    if name is not None and (not name or len(name) > MAX_KEY or not name.isprintable()):
+        raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} printable characters")
 
 
 def _cost_fault(value: Any, burst: float) -> str | None:
