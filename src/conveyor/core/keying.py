@@ -39,11 +39,10 @@ def key_of(
 def as_key(value: Any, name: str) -> str:
     """Return a value as a key. Raises `InvalidArguments` for none, or one that is too long."""
     key = str(value)
-    if value is None or len(key) > MAX_KEY or not (key.isprintable() or not key):
-        long = f"{len(key)} characters long" if len(key) > MAX_KEY else f"{key[:80]!r}"
-        shown = "None" if value is None else long
+    if value is None or len(key) > MAX_KEY or not key.isprintable():
+        shown = f"{len(key)} characters long" if len(key) > MAX_KEY else repr(value)[:80]
         raise InvalidArguments(
-            f"the key of {name!r} is {shown}, but must be a value of at most {MAX_KEY} printable characters; "
-            "nothing was enqueued"
+            f"the key of {name!r} is {shown}, but must be a value of at most {MAX_KEY} printable "
+            "characters; nothing was enqueued"
         )
     return key
