@@ -185,8 +185,9 @@ class Broker(Protocol):
         A `unique` key that is held answers with its holder (`conflict` when the rule says raise),
         or takes a waiting holder's place, which is cancelled with a reason that names the new one;
         a debounced one is due `seconds` from now, but `longest` after its series began at most. A
-        requeued dead letter takes its unique key back if nobody holds it. Calls larger than a thousand are cut into several atomic ones. Raises `EnqueueUnknown`
-        when replies were lost three times within ten seconds.
+        requeued dead letter takes its unique key back if nobody holds it. Calls larger than a
+        thousand are cut into several atomic ones. Raises `EnqueueUnknown` when replies were lost
+        three times within ten seconds.
         """
 
     async def step(self, step: Step) -> StepReply:

@@ -21,7 +21,9 @@ from conveyor.brokers.base import (
     Tidied,
     WorkerInfo,
 )
+from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.sqlite import claim, endings, leases, push, schema, tidy, views
+from conveyor.brokers.sqlite.documents import SQLiteDocuments, SQLiteTallies
 from conveyor.brokers.sqlite.doorbell import Doorbell
 from conveyor.brokers.sqlite.inspector import SQLiteInspector
 from conveyor.brokers.sqlite.lane import Lane
@@ -65,6 +67,8 @@ class SQLiteBroker:
         self._store: _Store | None = None
         self._poll: asyncio.Task[None] | None = None
         self._inspector = SQLiteInspector(self._read, self._now)
+        self._documents = SQLiteDocuments(self._read, self._write)
+        self._tallies = SQLiteTallies(self._read, self._write)
 
     # -- opening and closing
 
@@ -202,6 +206,16 @@ class SQLiteBroker:
     def inspector(self) -> Inspector:
         """The read-only view of this store."""
         return self._inspector
+
+    @property
+    def documents(self) -> Documents:
+        """Small shared facts with versions."""
+        return self._documents
+
+    @property
+    def tallies(self) -> Tallies:
+        """Sets that know their size."""
+        return self._tallies
 
     # -- how
 

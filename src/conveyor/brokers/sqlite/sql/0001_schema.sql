@@ -165,3 +165,26 @@ LEFT JOIN conveyor_worker w ON w.id = l.worker
 LEFT JOIN conveyor_due d
        ON d.queue = t.queue AND d.rank = t.rank AND d.ord = coalesce(t.ord, t.seq)
 LEFT JOIN conveyor_parked p ON p.seq = t.seq;
+
+-- ---------------------------------------------------------------------------------------------
+-- Small shared facts beside the tasks: see conveyor.brokers.documents.
+
+CREATE TABLE conveyor_document (
+    kind    TEXT    NOT NULL,
+    id      TEXT    NOT NULL,
+    version INTEGER NOT NULL,
+    body    BLOB    NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+
+-- The size is kept beside the members: counting them at every arrival would be quadratic.
+CREATE TABLE conveyor_tally (
+    key  TEXT    PRIMARY KEY,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE conveyor_tally_member (
+    key    TEXT NOT NULL,
+    member TEXT NOT NULL,
+    PRIMARY KEY (key, member)
+) WITHOUT ROWID;
