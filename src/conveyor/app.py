@@ -21,6 +21,7 @@ from conveyor.core.retry import Retry
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
 from conveyor.portal import Portal
+from conveyor.schedules.door import Scheduling
 from conveyor.system import SystemClock, new_id
 from conveyor.tasks import BoundTask, Executor, P, TaskDecorator, TaskDefinition
 
@@ -34,7 +35,7 @@ DEFAULT_URL = "sqlite:///conveyor.db"
 Lifespan = Callable[["Conveyor"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
-class Conveyor:
+class Conveyor(Scheduling):
     """A task queue: definitions on one side, a broker on the other.
 
     `url` names the broker: `sqlite:///file.db`, `postgresql://…`, `redis://…`; default: the

@@ -89,6 +89,21 @@ class CurrentTask:
         return self.lease.task.headers
 
     @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal time of the schedule's fire that enqueued it (aware, UTC), whenever it runs;
+        None for a task that no schedule enqueued."""
+        terms = self.lease.task.terms
+        if terms is None or terms.scheduled_for is None:
+            return None
+        return datetime.fromtimestamp(terms.scheduled_for, UTC)
+
+    @property
+    def schedule(self) -> str | None:
+        """Name of the schedule that enqueued it, or None."""
+        terms = self.lease.task.terms
+        return None if terms is None else terms.schedule
+
+    @property
     def deadline(self) -> datetime | None:
         """When the timeout stops this execution (aware, UTC), or None."""
         if self.deadline_at is None:

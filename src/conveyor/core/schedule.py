@@ -71,6 +71,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The app that declares it (`MODULE:APP`), when it comes from code."""
     fingerprint: str = ""
     """Of its declaration: changes at run time stay until the code says something new."""
+    deploy: int = 0
+    """Number of the deploy that declared it last."""
     edited_at: float = 0.0
     """When it was made, changed or resumed: nothing before that is ever caught up."""
 
@@ -167,8 +169,8 @@ def decide(schedule: Schedule, entry: Entry, now: float, alive: Collection[str])
         cursor=max(cursor, passed, *nominal),
         running=left[-BACKLOG:],
         waiting=waiting,
-        pending=fires,
-        pending_at=now,
+        pending=(*entry.pending, *fires),
+        pending_at=entry.pending_at if entry.pending else now,
         fired=entry.fired + len(fires),
         skipped=entry.skipped + len(kept) + len(nominal) - len(fires) - len(waiting),
         last=max(fires, default=entry.last),
