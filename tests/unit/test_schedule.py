@@ -62,7 +62,8 @@ def test_all_that_are_on_time_fire_the_oldest_first() -> None:
 
 
 def test_a_fast_grid_fires_a_hundred_in_a_round_and_goes_on() -> None:
-    fast, entry, fires = schedule(timing=timing(every=0.1)), Entry(cursor=NOW), []
+    fast, entry = schedule(timing=timing(every=0.1)), Entry(cursor=NOW)
+    fires: list[float] = []
     for _ in range(3):
         decision = decided(fast, entry, NOW + 25.04)
         entry = decision.entry
@@ -78,7 +79,8 @@ def test_a_fast_grid_fires_a_hundred_in_a_round_and_goes_on() -> None:
 def test_whenever_keepers_look_every_nominal_time_fires_once(
     steps: list[float], every: float
 ) -> None:
-    made, entry, fires, now = schedule(timing=timing(every=every)), Entry(cursor=NOW), [], NOW
+    made, entry, now = schedule(timing=timing(every=every)), Entry(cursor=NOW), NOW
+    fires: list[float] = []
     for step in steps:
         now += step
         while decision := decide(made, entry, now, ()):

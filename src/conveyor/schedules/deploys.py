@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from conveyor.core.errors import BrokerError, ScheduleNotFound
 from conveyor.core.schedule import Schedule
 from conveyor.schedules.book import DEPLOY, TRIES, Book, Kept, encode
 
@@ -62,18 +63,15 @@ async def publish(
         return True
     kept = await book.all()
     for one in wanted:
-        await _put(book, kept.get(one.name), one, number, now)
-    names = {one.name for one in wanted}
-    gone = [
-        found
-        for name, found in kept.items()
-        if name not in names and found.schedule.scope == scope and found.schedule.deploy < number
-    ]
-    for found in gone:
-        if await book.remove(found):
-            log.warning(
-                "schedule %r is not in the code of %s any more: deleted", found.schedule.name, scope
-            )
+        made = await _put(book, kept.get(one.name), one, number, now)
+        if made and not await _is_current(broker.documents, scope, whole):
+            # Newer code has looked for what to delete before this one was there.
+            await _delete(book, one.name, scope, number + 1)
+            return False
+    ours = {name for name, found in kept.items() if found.schedule.scope == scope}
+    for name in sorted(ours - {one.name for one in wanted}):
+        if await _delete(book, name, scope, number):
+            log.warning("schedule %r is not in the code of %s any more: deleted", name, scope)
     await book.touch()
     await _finish(broker.documents, scope, number)
     return True
@@ -129,6 +127,25 @@ def _after(old: Deploy, whole: str, born: float) -> Deploy:
     return Deploy(whole, since, earlier[-_HISTORY:])
 
 
+async def _is_current(documents: Documents, scope: str, whole: str) -> bool:
+    found = (await documents.get(DEPLOY, [scope])).get(scope)
+    return found is not None and _deploy(found.body).fingerprint == whole
+
+
+async def _delete(book: Book, name: str, scope: str, number: int) -> bool:
+    """Delete a schedule if a deploy of its scope before `number` declared it last."""
+    for _ in range(TRIES):
+        try:
+            kept = await book.get(name)
+        except ScheduleNotFound:
+            return False
+        if kept.schedule.scope != scope or kept.schedule.deploy >= number:
+            return False
+        if await book.remove(kept):
+            return True
+    return False
+
+
 async def _finish(documents: Documents, scope: str, number: int) -> None:
     found = (await documents.get(DEPLOY, [scope])).get(scope)
     if found is not None and found.version == number:
@@ -136,18 +153,23 @@ async def _finish(documents: Documents, scope: str, number: int) -> None:
         await documents.put(DEPLOY, scope, encode(done), number)
 
 
-async def _put(book: Book, kept: Kept | None, one: Schedule, number: int, now: float) -> None:
-    """Store a declaration, unless a newer deploy of its scope was faster."""
+async def _put(book: Book, kept: Kept | None, one: Schedule, number: int, now: float) -> bool:
+    """Store a declaration, unless a newer deploy of its scope was faster; returns whether there was
+    none before."""
     for _ in range(TRIES):
         if kept is not None:
             old = kept.schedule
             if old.scope == one.scope and old.deploy > number:
-                return
+                return False
             _tell(old, one)
         new = _merged(None if kept is None else kept.schedule, one, number, now)
         if await book.put(new, 0 if kept is None else kept.version):
-            return
-        kept = (await book.all()).get(one.name)
+            return kept is None
+        try:
+            kept = await book.get(one.name)
+        except ScheduleNotFound:
+            kept = None
+    raise BrokerError(f"schedule {one.name!r} changes too fast to be published")
 
 
 def _merged(old: Schedule | None, one: Schedule, number: int, now: float) -> Schedule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -63,11 +63,12 @@ class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
     """`code` or `runtime`."""
     scope: str = ""
     """The app that declares it, when it comes from code."""
-    edited_at: datetime
-    next_at: datetime | None = None
-    """Nominal time of the next fire; None while it is paused without end."""
-    last_at: datetime | None = None
-    """Nominal time of the newest fire."""
+    edited_at: float
+    """When it was made, changed or resumed, epoch seconds."""
+    next_at: float | None = None
+    """Nominal time of the next fire, epoch seconds; None while it is paused without end."""
+    last_at: float | None = None
+    """Nominal time of the newest fire, epoch seconds."""
     last_task: str | None = None
     """Id of its task, as long as that is remembered."""
     waiting: int = 0
@@ -201,7 +202,7 @@ class Desk:
         return [
             info.name
             for info in await self.list()
-            if info.next_at is not None and info.next_at.timestamp() < late
+            if info.next_at is not None and info.next_at < late
         ]
 
     async def _find(self, name: str) -> Kept:
@@ -244,9 +245,9 @@ class Desk:
             paused=schedule.pause_at(self._clock.time()),
             source=schedule.source,
             scope=schedule.scope,
-            edited_at=datetime.fromtimestamp(schedule.edited_at, UTC),
-            next_at=_moment(next_fire(schedule, entry, self._clock.time())),
-            last_at=_moment(entry.last),
+            edited_at=schedule.edited_at,
+            next_at=next_fire(schedule, entry, self._clock.time()),
+            last_at=entry.last,
             last_task=entry.running[-1] if entry.running else None,
             waiting=len(entry.waiting),
             fired=entry.fired,
@@ -309,7 +310,3 @@ def _moved(task: Task, queue: str | None, priority: int | str | None) -> Task:
 
 def _span(value: float | timedelta) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def _moment(at: float | None) -> datetime | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC)

@@ -119,7 +119,7 @@ class Scheduling:
                     "above @app.task"
                 )
             call = definition.bind(*args, **(kwargs or {}))
-            chosen = name or _free_name(definition.name, self.declared)
+            chosen = _free_name(definition.name, self.declared) if name is None else name
             if chosen in self.declared and self.declared[chosen].task.name != definition.name:
                 raise InvalidOption(
                     f"two schedules are named {chosen!r}: give one of them another with name=…"

@@ -65,9 +65,7 @@ class Harness:
         while True:
             due = [info.due_at for info in await self.tasks(State.SCHEDULED) if info.due_at]
             fires = [
-                info.next_at.timestamp()
-                for info in await self.app.schedules.list()
-                if info.next_at is not None
+                info.next_at for info in await self.app.schedules.list() if info.next_at is not None
             ]
             at = min((*due, *fires), default=end)
             if at >= end:
