@@ -109,7 +109,7 @@ async def test_keepers_that_are_killed_fire_every_time_once(broker_url: str) -> 
         rig = Rig(broker, SystemClock())  # type: ignore[arg-type]
         await soon(rig.tasks, within=30)
         first = (await rig.tasks())[0]
-        while killed < 10:
+        while killed < 6:
             goal = len(await rig.tasks()) + dice.randint(1, 3)
             await soon(partial(more_than, rig, goal), within=20)
             at = dice.randrange(3)
@@ -127,7 +127,7 @@ async def test_keepers_that_are_killed_fire_every_time_once(broker_url: str) -> 
         await broker.close()
     start = int(first.replace("-", "")[:12], 16) / 1_000
     wanted = [fire_id("tick", start + n * EVERY) for n in range(round((last - start) / EVERY) + 1)]
-    assert len(wanted) >= 10
+    assert len(wanted) >= 6
     assert set(wanted) <= set(found)
     assert max(found.values()) == 1
     stray = set(found) - set(wanted)
