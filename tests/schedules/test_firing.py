@@ -64,7 +64,7 @@ async def test_a_keeper_that_only_believes_to_lead_changes_nothing(rig: Rig) -> 
     await rig.create("s", every=10.0)
     assert await rig.after(10) == 1
     stale = rig.ticker
-    rig.clock.advance(0.5)  # it does not ask again within a second
+    rig.clock.advance(0.5)  # it does not ask again within two seconds
     await rig.broker.lead("schedules", stale._holder, 0)
     other = rig.keeper()
     rig.clock.jump(9.5)

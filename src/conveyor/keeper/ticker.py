@@ -37,8 +37,10 @@ log = logging.getLogger("conveyor.schedules")
 ROLE = "schedules"
 LEADERSHIP = 5.0
 """Seconds that a keeper leads without renewing: a dead one is replaced in that time and a look."""
+RENEW = 2.0
+"""Seconds between renewals of the leadership, which also tell the broker's clock."""
 LOOK = 1.0
-"""Seconds between looks at the revision and the leadership."""
+"""Seconds between looks at the revision; a follower looks so often whether anyone leads."""
 POLL = 0.25
 """Seconds between looks at tasks that a buffered fire waits for."""
 RELOAD = 60.0
@@ -110,7 +112,7 @@ class Ticker:
 
     async def _lead(self) -> bool:
         asked = self._clock.monotonic()
-        if self.leading and asked - self._led_at < LOOK:
+        if self.leading and asked - self._led_at < RENEW:
             return True
         if not self._revision and not await self._book.revision():
             return False  # nobody ever made a schedule: that costs one read
