@@ -319,8 +319,11 @@ class Ticker:
         if tasks:
             await self._broker.push(tasks)
             self.fired += len(tasks)
-        for shard_id in {shard_of(name) for name, made in decisions.items() if made.fires}:
-            names = [name for name in decisions if shard_of(name) == shard_id]
+        pushed: dict[str, list[str]] = {}
+        for name, made in decisions.items():
+            if made.fires:
+                pushed.setdefault(shard_of(name), []).append(name)
+        for shard_id, names in pushed.items():
             self._settle(self._shards[shard_id], names)
 
     # -- afterwards

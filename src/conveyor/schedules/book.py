@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,7 @@ class Book:
         raise BrokerError(f"the fires of schedule {name!r} change too fast: try again")
 
 
+@lru_cache(65_536)
 def shard_of(name: str) -> str:
     """Return the id of the shard that keeps the entry of a schedule."""
     return blake2b(name.encode(), digest_size=1).hexdigest()
