@@ -47,7 +47,8 @@ class Crowd:
         self.broker = broker
         self.clock = clock
         self.dice = dice
-        self.killed = 0
+        self.killed = self.ticks = 0
+        self.ticked = asyncio.Event()
         self.keepers = [self.start() for _ in range(3)]
 
     def start(self) -> asyncio.Task[None]:
@@ -58,7 +59,16 @@ class Crowd:
         while True:
             with suppress(BrokerError):
                 await ticker.tick()
+            self.ticks += 1
+            self.ticked.set()
             await asyncio.sleep(0)
+
+    async def some_ticks(self) -> None:
+        """Wait until they have ticked a few times more, or not at all."""
+        goal = self.ticks + self.dice.randint(0, 6)
+        while self.ticks < goal:
+            self.ticked.clear()
+            await self.ticked.wait()
 
     async def kill(self) -> None:
         """Kill one wherever it is: it resigns nothing, and its call may or may not arrive."""
@@ -92,13 +102,13 @@ async def test_three_keepers_killed_over_a_change_of_clocks_fire_every_time_once
     try:
         for _ in range(150):
             clock.advance(dice.choice([1.0, 20.0, 60.0, 180.0]))
-            await asyncio.sleep(0.002 * dice.random())
+            await crowd.some_ticks()
             if dice.random() < 0.3:
                 await crowd.kill()
     finally:
         await crowd.end()
-    clock.advance(10)
-    await rig.tick()
+    for _ in range(3):  # a call of the dead may still arrive, and lead for a while
+        await rig.after(10)
     found = Counter(await rig.tasks())
     times = {
         name: made(name, cron=expression, tz="Europe/Berlin").timing
@@ -110,7 +120,7 @@ async def test_three_keepers_killed_over_a_change_of_clocks_fire_every_time_once
         for at in when.between(start, clock.time(), 1_000_000)
     ]
     assert crowd.killed > 20
-    assert len(wanted) > 300
+    assert len(wanted) > 200
     assert found == Counter(wanted)
     await broker.close()
 

@@ -125,7 +125,8 @@ class Ticker:
             self._forget()
         self.leading = True
         self._led_at = asked
-        self._ahead = broker_time - (asked + self._clock.monotonic()) / 2
+        # It was read before the answer came: what we take for now is never ahead of it.
+        self._ahead = broker_time - self._clock.monotonic()
         return True
 
     # -- what there is
