@@ -26,6 +26,7 @@ from conveyor.middleware.base import Middleware, push_chain
 from conveyor.offload import MAX_BLOB
 from conveyor.packing import Packing
 from conveyor.portal import Portal
+from conveyor.schedules.door import Scheduling
 from conveyor.system import SystemClock, new_id
 from conveyor.tasks import BoundTask, P, TaskDecorator, TaskDefinition
 
@@ -41,7 +42,7 @@ DEFAULT_URL = "sqlite:///conveyor.db"
 Lifespan = Callable[["Conveyor"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
-class Conveyor:
+class Conveyor(Scheduling):
     """A task queue: definitions on one side, a broker on the other.
 
     `url` names the broker: `sqlite:///file.db`, `postgresql://…`, `redis://…`; default: the

@@ -94,11 +94,18 @@ class CurrentTask:
 
     @property
     def scheduled_for(self) -> datetime | None:
-        """The nominal time of the schedule that enqueued it (aware, UTC), or None."""
+        """The nominal time of the schedule's fire that enqueued it (aware, UTC), whenever it runs;
+        None for a task that no schedule enqueued."""
         terms = self.lease.task.terms
         if terms is None or terms.scheduled_for is None:
             return None
         return datetime.fromtimestamp(terms.scheduled_for, UTC)
+
+    @property
+    def schedule(self) -> str | None:
+        """Name of the schedule that enqueued it, or None."""
+        terms = self.lease.task.terms
+        return None if terms is None else terms.schedule
 
     @property
     def deadline(self) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import assert_type
 
 from conveyor import Conveyor, Retry, current_task
@@ -22,7 +23,18 @@ def add(a: int, b: int = 2) -> int:
     return a + b
 
 
+@app.schedule("0 9 * * MON-FRI", tz="Europe/Berlin", overlap="skip", catch_up="last", jitter=0)
+@app.every(1.0, args=["ops"])
+@app.task()
+async def report(whom: str = "boss") -> str:
+    """A scheduled task keeps its types."""
+    assert_type(current_task().scheduled_for, datetime | None)
+    return whom
+
+
 async def use() -> None:
+    assert_type(await (await report.enqueue("ada")).result(), str)
+    assert_type((await app.schedules.create("s", report, cron="@daily")).next_at, float | None)
     handle = await thumbnail.enqueue("a.png", width=640)
     assert_type(await handle.result(timeout=30), dict[str, int])
     assert_type(await thumbnail("a.png"), dict[str, int])

@@ -16,6 +16,7 @@ from conveyor.core.errors import (
     InvalidOption,
     NotSerialisable,
     PayloadTooLarge,
+    ScheduleNotFound,
     TaskNotFound,
     UnknownTask,
 )
@@ -23,6 +24,7 @@ from conveyor.core.errors import (
 BROKEN, BAD_INPUT, UNAVAILABLE, NOT_FOUND = 1, 2, 3, 4
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (TaskNotFound, NOT_FOUND),
+    (ScheduleNotFound, NOT_FOUND),
     (UnknownTask, BAD_INPUT),
     (InvalidOption, BAD_INPUT),
     (InvalidArguments, BAD_INPUT),

@@ -12,7 +12,17 @@ from typing import Annotated, cast
 
 import typer
 
-from conveyor.cli import contract, dead, enqueue, flow_control, operations, queues, running, tasks
+from conveyor.cli import (
+    contract,
+    dead,
+    enqueue,
+    flow_control,
+    operations,
+    queues,
+    running,
+    schedules,
+    tasks,
+)
 from conveyor.cli.failures import BAD_INPUT, BROKEN
 
 app = typer.Typer(
@@ -55,6 +65,7 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
+app.add_typer(schedules.app, name="schedules")
 
 
 def add_commands(root_app: typer.Typer) -> None:

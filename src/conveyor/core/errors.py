@@ -8,6 +8,7 @@ ConveyorError
 ├── PayloadTooLarge (ValueError)    arguments or result above the size limit
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
+├── ScheduleNotFound (LookupError)  no schedule has this name
 ├── IdempotencyConflict             same key, other arguments
 ├── NotUnique                       another such task is in its way
 ├── BrokerError
@@ -85,6 +86,16 @@ class TaskNotFound(ConveyorError, LookupError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no task has the id {task_id!r}: mistyped, or pruned by retention")
         self.task_id = task_id
+
+
+class ScheduleNotFound(ConveyorError, LookupError):
+    """No schedule has this name; the message offers the nearest ones where they are known."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"no schedule is named {name!r}{hint}")
+        self.name = name
 
 
 class IdempotencyConflict(ConveyorError):
