@@ -24,6 +24,7 @@ from conveyor.brokers.base import (
 from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
 from conveyor.brokers.postgres.doorbell import Doorbell
+from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.push import push
@@ -52,6 +53,7 @@ class PostgresBroker:
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
         self._bell = Doorbell(self._location)
+        self._floors: Floors | None = None
 
     def _now(self) -> float | None:
         """The time for the server, None when it should look at its own clock."""
@@ -106,14 +108,17 @@ class PostgresBroker:
         return await self._hot.run(lambda c: self._step(c, step_))
 
     async def _step(self, connection: Connection, asked: Step) -> StepReply:
+        # What another session saw says nothing: its server may have been another one.
+        if self._floors is None or self._floors.session is not connection:
+            self._floors = Floors(connection)
         try:
-            return await step(connection, asked, self._now())
+            return await step(connection, asked, self._floors, self._now())
         except asyncpg.ProgramLimitExceededError:
             # The tasks together were too large for one reply; nothing of it happened.
             if asked.want <= _LEAST_CLAIM:
                 raise
             smaller = Step(asked.worker, asked.queues, _LEAST_CLAIM, asked.settlements)
-            return await step(connection, smaller, self._now())
+            return await step(connection, smaller, self._floors, self._now())
 
     async def adopt(
         self, worker: str, names: Sequence[str], queues: Sequence[str], want: int

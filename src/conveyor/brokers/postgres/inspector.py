@@ -22,7 +22,7 @@ from conveyor.brokers.postgres.statements import script, statements
 from conveyor.brokers.postgres.views import info_of
 from conveyor.brokers.sql import NUMBERS, STATES
 from conveyor.core.errors import TaskNotFound
-from conveyor.core.task import SECONDS_PER_LEVEL, Final, State, TaskInfo
+from conveyor.core.task import Final, State, TaskInfo
 
 Query = Callable[[Connection, float | None], Awaitable[Any]]
 _SQL = statements("inspector")
@@ -115,17 +115,14 @@ async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
 
 
 def _queue(row: Any) -> QueueInfo:
-    name, pause, queued, scheduled, running, parked, vtime, priority, now = row
-    oldest = None
-    if vtime is not None and priority is not None:
-        oldest = max(0.0, now - (vtime + SECONDS_PER_LEVEL * priority))
+    name, pause, queued, scheduled, running, parked, oldest = row
     return QueueInfo(
         name=name,
         queued=queued or 0,
         scheduled=scheduled or 0,
         running=running or 0,
         parked=parked or 0,
-        oldest_wait=oldest,
+        oldest_wait=None if oldest is None else max(0.0, oldest),
         pause=unpack_pause(pause) if pause is not None else None,
     )
 

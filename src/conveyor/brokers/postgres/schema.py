@@ -9,7 +9,7 @@ from conveyor.core.errors import SchemaMismatch
 
 VERSION = 1
 _STEPS = {1: "0001_schema"}
-_FUNCTIONS = ("clock", "push", "settle", "step", "operate")
+_FUNCTIONS = ("clock", "retention", "push", "settle", "step", "operate")
 _LOCK = 0x636F_6E76
 
 

@@ -13,6 +13,7 @@ from conveyor.brokers.base import (
     StepReply,
 )
 from conveyor.brokers.postgres.connection import Connection
+from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.rows import (
     NO_TAIL,
     Row,
@@ -26,7 +27,7 @@ from conveyor.brokers.postgres.rows import (
 from conveyor.brokers.sql import NUMBERS
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
-_NUMBERED = ", ".join(f"${n}" for n in range(1, 22))
+_NUMBERED = ", ".join(f"${n}" for n in range(1, 24))
 _STEP = f"SELECT * FROM step({_NUMBERED})"  # noqa: S608 - numbers
 _ADOPT = "SELECT * FROM adopt($1, $2, $3, $4, $5)"
 _PARKED, _DUE, _READY = 0, 1, 2
@@ -34,7 +35,7 @@ _NOTHING: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [])
 _NOTHING_BACK: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
 
 
-async def step(connection: Connection, asked: Step, now: float | None) -> StepReply:
+async def step(connection: Connection, asked: Step, floors: Floors, now: float | None) -> StepReply:
     """Do one step."""
     entries, repeats = _once(asked.settlements)
     ending: Sequence[Settlement] = entries
@@ -48,9 +49,12 @@ async def step(connection: Connection, asked: Step, now: float | None) -> StepRe
         asked.worker,
         list(asked.queues),
         asked.want,
+        floors.starts(asked.queues),
+        floors.wants_number,
         *(_ending(ending) if ending else _NOTHING),
         *(_living(living) if living else _NOTHING_BACK),
     )
+    floors.learn(asked.queues, row)
     refused = _refused(ending, row["finished"]) + _refused(living, row["back"]) + repeats
     due = row["next_due"]
     return StepReply(
@@ -91,10 +95,9 @@ def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:
 
 def _keep(entry: Settlement) -> float:
     """Seconds the record of a finished task is kept."""
-    to = entry.transition.to
-    if to is State.SUCCEEDED:
+    if entry.transition.to is State.SUCCEEDED:
         return max(entry.lease.task.result_ttl, RETENTION_SECONDS)
-    return DEAD_RETENTION_SECONDS if to is State.FAILED else RETENTION_SECONDS
+    return DEAD_RETENTION_SECONDS
 
 
 def _tail(entry: Settlement) -> bytes | None:

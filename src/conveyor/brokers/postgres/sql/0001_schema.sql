@@ -14,7 +14,7 @@ CREATE TABLE task (
     queue     text COLLATE "C" NOT NULL,
     name      text COLLATE "C" NOT NULL,
     priority  smallint NOT NULL,
-    place     double precision NOT NULL,   -- its vtime in ready, or when it was due: finds it there
+    place     double precision NOT NULL,   -- its vtime in ready, or when it is due: finds it there
     execution integer NOT NULL DEFAULT 0,  -- number of the last execution that was put back
     counters  bytea,
     error     bytea,
@@ -23,15 +23,20 @@ CREATE TABLE task (
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.2);
 
 -- Waiting tasks in the order of the claim: vtime = available_at - 60 s x priority; within one
--- instant those that ran before come last. One index: cancelling finds a row by its place.
+-- instant those that ran before come last. A level for each priority, so that time only moves
+-- forward in each of them and a claim may begin where the last one ended (ADR 0008).
 CREATE TABLE ready (
     queue     text COLLATE "C" NOT NULL,
+    priority  smallint NOT NULL,
     vtime     double precision NOT NULL,
     execution integer NOT NULL,
-    id        uuid NOT NULL
+    id        uuid NOT NULL,
+    promoted  boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
-CREATE UNIQUE INDEX ready_order ON ready (queue, vtime, execution, id);
+CREATE UNIQUE INDEX ready_order ON ready (queue, priority, vtime, execution, id);
+-- Cancelling finds a row by its place; only that of a promoted task is written nowhere else.
+CREATE UNIQUE INDEX ready_promoted ON ready (id) WHERE promoted;
 
 CREATE TABLE due (
     queue text COLLATE "C" NOT NULL,
@@ -92,7 +97,10 @@ CREATE TABLE idem (
 CREATE INDEX idem_id ON idem (id);
 CREATE INDEX idem_expires ON idem (expires) WHERE expires IS NOT NULL;
 
-CREATE TABLE queue (name text COLLATE "C" PRIMARY KEY, pause bytea);
+-- `used` has a bit for each priority that a task of the queue ever had: only those are looked at.
+CREATE TABLE queue (
+    name text COLLATE "C" PRIMARY KEY, pause bytea, used integer NOT NULL DEFAULT 0
+);
 CREATE TABLE worker (
     id    text COLLATE "C" PRIMARY KEY,
     until double precision NOT NULL,

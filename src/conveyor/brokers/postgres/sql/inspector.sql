@@ -13,16 +13,17 @@ UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)
 SELECT name FROM queue ORDER BY name
 
 -- name: queues
-SELECT q.name, q.pause, r.n, d.n, l.n, p.n, o.vtime, t.priority, now_or($1)
+SELECT q.name, q.pause, r.n, d.n, l.n, p.n, now_or($1) - o.available
 FROM queue q
 LEFT JOIN (SELECT queue, count(*) AS n FROM ready GROUP BY queue) r ON r.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM parked GROUP BY queue) p ON p.queue = q.name
-LEFT JOIN LATERAL (
-    SELECT vtime, id FROM ready WHERE queue = q.name ORDER BY vtime, execution, id LIMIT 1
-) o ON true
-LEFT JOIN task t ON t.id = o.id
+CROSS JOIN LATERAL (
+    SELECT min(h.vtime + 60 * h.priority) AS available FROM generate_series(0, 9) AS level, LATERAL (
+        SELECT vtime, priority FROM ready WHERE queue = q.name AND priority = level
+        ORDER BY vtime LIMIT 1) h
+) o
 ORDER BY q.name
 
 -- name: workers

@@ -32,8 +32,8 @@ WHERE i.expires IS NOT NULL AND NOT EXISTS (SELECT 1 FROM finished f WHERE f.id 
 
 -- name: I10 places: waiting tasks that a cancellation would not find
 SELECT r.id FROM ready r JOIN task t ON t.id = r.id
-WHERE r.execution <> t.execution OR r.queue <> t.queue
-    OR r.vtime NOT IN (t.place, t.place - 60 * t.priority)
+WHERE r.execution <> t.execution OR r.queue <> t.queue OR r.priority <> t.priority
+    OR (r.vtime <> t.place AND NOT r.promoted)
 
 -- name: I9 live leases: running tasks whose worker's lease ended over a minute ago: is a keeper running?
 SELECT l.id FROM lease l LEFT JOIN worker w ON w.id = l.worker

@@ -46,10 +46,13 @@ BEGIN
     IF FOUND THEN
         RETURN true;
     END IF;
-    -- A promoted task keeps the place it had in due; its vtime follows from that.
+    DELETE FROM ready r WHERE r.id = which AND r.promoted;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     DELETE FROM ready r USING task t
-    WHERE t.id = which AND r.queue = t.queue AND r.execution = t.execution AND r.id = t.id
-        AND r.vtime IN (t.place, t.place - 60 * t.priority);
+    WHERE t.id = which AND r.queue = t.queue AND r.priority = t.priority AND r.vtime = t.place
+        AND r.execution = t.execution AND r.id = t.id;
     RETURN FOUND;
 END $$;
 
@@ -80,9 +83,9 @@ BEGIN
             IF leave(which) THEN
                 state := 7;
                 INSERT INTO finished (id, state, execution, at, prune_at, reason)
-                    SELECT t.id, 7, t.execution, clock, clock + 86400, why
+                    SELECT t.id, 7, t.execution, clock, clock + dead_retention(), why
                     FROM task t WHERE t.id = which;
-                UPDATE idem i SET expires = clock + 86400 WHERE i.id = which;
+                UPDATE idem i SET expires = clock + retention() WHERE i.id = which;
                 INSERT INTO event (at, queue, state, execution, ids)
                     SELECT clock, t.queue, 7, t.execution, ARRAY[which]
                     FROM task t WHERE t.id = which;
@@ -100,10 +103,12 @@ END $$;
 CREATE OR REPLACE FUNCTION requeue(given double precision, ids uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    clock double precision := now_or(given);
+    clock double precision;
     changed uuid[];
     which text;
 BEGIN
+    PERFORM pg_current_xact_id();  -- before the clock, as in push
+    clock := now_or(given);
     WITH dead AS (
         DELETE FROM finished f WHERE f.id = ANY (ids) AND f.state IN (6, 7)
         RETURNING f.id, f.execution, f.last
@@ -125,7 +130,8 @@ BEGIN
     ), again AS (
         SELECT * FROM fresh UNION ALL SELECT * FROM hurried
     ), placed AS (
-        INSERT INTO ready SELECT a.queue, clock - 60 * a.priority, a.execution, a.id FROM again a
+        INSERT INTO ready
+        SELECT a.queue, a.priority, clock - 60 * a.priority, a.execution, a.id FROM again a
     ), told AS (
         INSERT INTO event (at, queue, state, execution, ids)
         SELECT clock, a.queue, 2, a.execution, array_agg(a.id) FROM again a
@@ -165,7 +171,7 @@ BEGIN
     FOR which IN SELECT q.name FROM queue q WHERE EXISTS (
         SELECT 1 FROM due d WHERE d.queue = q.name AND d.due <= clock
     ) LOOP
-        moved := promote(clock, which, most);
+        moved := promote(given, which, most);
         promoted := promoted + moved;
         PERFORM pg_notify(current_schema(), 'q' || which);
     END LOOP;
@@ -187,14 +193,14 @@ BEGIN
     -- A swept one is remembered for as long as it might come back and ask to be renewed.
     DELETE FROM worker WHERE ctid = ANY (ARRAY(
         SELECT w.ctid FROM worker w
-        WHERE w.until <= clock - CASE WHEN w.swept THEN 30 ELSE 1 END * 86400
+        WHERE w.until <= clock - CASE WHEN w.swept THEN dead_retention() ELSE retention() END
             AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.worker = w.id)
         LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
     -- Seq and time rise together, so the first ones are the oldest.
     DELETE FROM event WHERE seq IN (
-        SELECT e.seq FROM event e ORDER BY e.seq LIMIT most) AND at <= clock - 86400;
+        SELECT e.seq FROM event e ORDER BY e.seq LIMIT most) AND at <= clock - retention();
     GET DIAGNOSTICS moved = ROW_COUNT;
     pruned := pruned + moved;
 END $$;

@@ -25,7 +25,7 @@ BEGIN
     )
     SELECT array_agg(e.n::integer) INTO done FROM ended e;
     IF cardinality(keyed) > 0 THEN
-        UPDATE idem i SET expires = clock + 86400
+        UPDATE idem i SET expires = clock + retention()
         FROM finished f WHERE i.id = ANY (keyed) AND f.id = i.id AND i.expires IS NULL;
     END IF;
     RETURN coalesce(done, '{}');
@@ -48,11 +48,12 @@ BEGIN
         RETURNING s.*, l.queue, l.cancel
     ), cancelled AS (
         INSERT INTO finished
-        SELECT e.id, 7, e.execution, clock, clock + 86400, NULL, e.last, e.tail, e.cancel
+        SELECT e.id, 7, e.execution, clock, clock + dead_retention(), NULL, e.last, e.tail,
+            e.cancel
         FROM ended e WHERE e.cancel IS NOT NULL
         RETURNING id
     ), freed AS (
-        UPDATE idem i SET expires = clock + 86400 FROM cancelled c WHERE i.id = c.id
+        UPDATE idem i SET expires = clock + retention() FROM cancelled c WHERE i.id = c.id
     ), recorded AS (
         INSERT INTO execution
         SELECT e.id, e.execution, e.last FROM ended e
@@ -64,7 +65,7 @@ BEGIN
         FROM ended e WHERE t.id = e.id AND e.cancel IS NULL
         RETURNING t.id, t.queue, t.name, t.priority, t.execution, e.place, e.delay
     ), again AS (
-        INSERT INTO ready SELECT k.queue, clock - 60 * k.priority, k.execution, k.id
+        INSERT INTO ready SELECT k.queue, k.priority, clock - 60 * k.priority, k.execution, k.id
         FROM kept k WHERE k.place = 2 RETURNING queue
     ), later AS (
         INSERT INTO due SELECT k.queue, clock + k.delay, k.id FROM kept k WHERE k.place = 1

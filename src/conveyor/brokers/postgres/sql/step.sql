@@ -1,17 +1,24 @@
--- Move what is due in a queue among the waiting; returns how many.
+-- Move what is due in a queue among the waiting; returns how many. They are available from now on,
+-- in the order they were due: within a millisecond, so that floors need not step back for them.
 CREATE OR REPLACE FUNCTION promote(
-    clock double precision, which text, most integer
+    given double precision, which text, most integer
 ) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
+    clock double precision;
     moved integer;
 BEGIN
+    PERFORM pg_current_xact_id();  -- before the clock, as in push
+    clock := now_or(given);
     WITH gone AS (
         DELETE FROM due WHERE ctid = ANY (ARRAY(
             SELECT d.ctid FROM due d WHERE d.queue = which AND d.due <= clock
             ORDER BY d.due, d.id LIMIT most FOR UPDATE SKIP LOCKED))
         RETURNING id, due
     ), placed AS (
-        INSERT INTO ready SELECT which, g.due - 60 * t.priority, t.execution, t.id
+        INSERT INTO ready
+        SELECT which, t.priority, clock - 60 * t.priority
+                - 0.001 * row_number() OVER (ORDER BY g.due DESC, g.id DESC) / most,
+            t.execution, t.id, true
         FROM gone g JOIN task t ON t.id = g.id
     ), told AS (
         INSERT INTO event (at, queue, state, execution, ids)
@@ -22,18 +29,66 @@ BEGIN
     RETURN moved;
 END $$;
 
--- Lease the first waiting tasks of a queue. Bodies come concatenated, in order: they are read as
--- one MessagePack array. The other two
--- are NULL unless one of the tasks ran before.
-CREATE OR REPLACE FUNCTION claim(
-    clock double precision, who text, which text, want integer,
-    OUT number integer, OUT bodies bytea, OUT executions integer[], OUT counters bytea[]
-) LANGUAGE plpgsql AS $$
+-- Lock the first waiting tasks of several levels, behind `after`. Rows cannot be locked in merged
+-- order, only in each level's own: so the place of the last one wanted, `bound`, is found first,
+-- without locks but in the same snapshot. NULL: there are not as many.
+CREATE OR REPLACE FUNCTION merge(
+    which text, want integer, heads double precision[], after ready
+) RETURNS TABLE (picked tid[], bound ready) LANGUAGE plpgsql AS $$
 BEGIN
+    RETURN QUERY WITH last AS MATERIALIZED (
+        SELECT f.* FROM generate_series(0, 9) AS level, LATERAL (
+            SELECT r.* FROM ready r
+            WHERE heads[level + 1] < 'infinity' AND r.queue = which AND r.priority = level
+                AND (r.vtime, r.execution, r.id)
+                    > (greatest(heads[level + 1], after.vtime), after.execution, after.id)
+            ORDER BY r.vtime, r.execution, r.id LIMIT want) f
+        ORDER BY f.vtime, f.execution, f.id LIMIT 1 OFFSET want - 1
+    )
+    SELECT ARRAY(
+        SELECT f.ctid FROM generate_series(0, 9) AS level, LATERAL (
+            SELECT r.ctid FROM ready r
+            WHERE heads[level + 1] < 'infinity' AND r.queue = which AND r.priority = level
+                AND (r.vtime, r.execution, r.id)
+                    > (greatest(heads[level + 1], after.vtime), after.execution, after.id)
+                AND (r.vtime, r.execution, r.id) <= (
+                    coalesce((SELECT l.vtime FROM last l), 'infinity'),
+                    coalesce((SELECT l.execution FROM last l), 0),
+                    coalesce((SELECT l.id FROM last l), after.id))
+            ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED) f
+    ), (SELECT l::ready FROM last l);
+END $$;
+
+-- Lease the first waiting tasks of a queue. `heads` are the vtimes at which its levels begin,
+-- 'infinity' for an empty one. Bodies come concatenated, in order: they are read as one MessagePack
+-- array. The next two are NULL unless one of the tasks ran before. When `bound` is not NULL and tasks
+-- are missing, others held them: claim again, `after` that.
+CREATE OR REPLACE FUNCTION claim(
+    clock double precision, who text, which text, want integer, heads double precision[],
+    after ready, OUT number integer, OUT bodies bytea, OUT executions integer[],
+    OUT counters bytea[], OUT bound ready
+) LANGUAGE plpgsql AS $$
+DECLARE
+    filled double precision[] := array_remove(heads, 'infinity');
+    level integer := array_position(heads, filled[1]) - 1;
+    picked tid[];
+    found record;
+BEGIN
+    number := 0;
+    IF filled = '{}' THEN
+        RETURN;
+    END IF;
+    IF cardinality(filled) > 1 THEN
+        SELECT * INTO found FROM merge(which, want, heads, after);
+        picked := found.picked;
+        bound := found.bound;
+    END IF;
     WITH taken AS (
-        DELETE FROM ready WHERE ctid = ANY (ARRAY(
-            SELECT r.ctid FROM ready r WHERE r.queue = which
-            ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED))
+        -- With one level, which is the rule, there is nothing to merge: one statement does it all.
+        DELETE FROM ready WHERE ctid = ANY (coalesce(picked, ARRAY(
+            SELECT r.ctid FROM ready r
+            WHERE r.queue = which AND r.priority = level AND r.vtime >= filled[1]
+            ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED)))
         RETURNING vtime, execution, id
     ), leased AS (
         INSERT INTO lease (id, execution, worker, at, queue)
@@ -52,58 +107,83 @@ BEGIN
 END $$;
 
 -- One beat of a worker. `p_` are the settlements of tasks that live on, `f_` of those that end.
+-- For floors.py: `starts` and `heads` are ten for each queue, in its order; the heads of a queue that
+-- nobody looked at are NULL. Every transaction with a lower number than `oldest` had ended before.
 CREATE OR REPLACE FUNCTION step(
     given double precision, who text, queues text[], want integer,
+    starts double precision[], stamp boolean,
     f_ids uuid[], f_executions integer[], f_states smallint[], f_keeps double precision[],
     f_results bytea[], f_lasts bytea[], f_tails bytea[], f_keyed uuid[],
     p_ids uuid[], p_executions integer[], p_places smallint[], p_delays double precision[],
     p_lasts bytea[], p_tails bytea[], p_counters bytea[], p_errors bytea[], p_reasons text[],
     OUT clock double precision, OUT finished integer[], OUT back integer[],
     OUT numbers integer[], OUT bodies bytea[], OUT executions integer[], OUT counters bytea[],
-    OUT cancels uuid[], OUT next_due double precision
+    OUT cancels uuid[], OUT next_due double precision,
+    OUT heads double precision[], OUT number bigint, OUT oldest bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     woken text[] := '{}';
     which text;
-    paused text[];
     got record;
     left_over integer := want;
     ran_before boolean := false;
+    levels double precision[];
+    after ready;
 BEGIN
+    oldest := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     clock := now_or(given);
+    IF stamp OR cardinality(p_ids) > 0 THEN
+        PERFORM pg_current_xact_id();
+    END IF;
     IF cardinality(f_ids) > 0 THEN
         finished := finish(clock, f_ids, f_executions, f_states, f_keeps, f_results, f_lasts,
             f_tails, f_keyed);
     END IF;
     IF cardinality(p_ids) > 0 THEN
         SELECT b.done, coalesce(b.woken, '{}') INTO back, woken FROM put_back(
-            clock, p_ids, p_executions, p_places, p_delays, p_lasts, p_tails, p_counters,
+            now_or(given), p_ids, p_executions, p_places, p_delays, p_lasts, p_tails, p_counters,
             p_errors, p_reasons) b;
     END IF;
     FOREACH which IN ARRAY queues LOOP
         IF EXISTS (SELECT 1 FROM due d WHERE d.queue = which AND d.due <= clock)
-            AND promote(clock, which, 1000) > 0 THEN
+            AND promote(given, which, 1000) > 0 THEN
             woken := woken || which;
         END IF;
     END LOOP;
     IF want > 0 AND EXISTS (
         SELECT 1 FROM worker w WHERE w.id = who AND w.until > clock AND NOT w.swept
     ) THEN
-        paused := ARRAY(SELECT q.name FROM queue q WHERE q.name = ANY (queues) AND q.pause IS NOT NULL);
-        FOREACH which IN ARRAY queues LOOP
+        heads := array_fill(NULL::double precision, ARRAY[10 * cardinality(queues)]);
+        FOR n IN 1 .. cardinality(queues) LOOP
             EXIT WHEN left_over <= 0;
-            CONTINUE WHEN which = ANY (paused);
-            SELECT * INTO got FROM claim(clock, who, which, left_over);
-            CONTINUE WHEN got.number = 0;
-            left_over := left_over - got.number;
-            ran_before := ran_before OR got.executions IS NOT NULL;
-            -- A queue whose tasks are all fresh sends no numbers: fill in when others do.
-            executions := executions || coalesce(got.executions, array_fill(1, ARRAY[got.number]));
-            counters := counters
-                || coalesce(got.counters, array_fill(NULL::bytea, ARRAY[got.number]));
-            numbers := numbers || got.number;
-            bodies := bodies || got.bodies;
+            which := queues[n];
+            SELECT ARRAY(
+                SELECT CASE WHEN q.used >> level & 1 = 1 THEN coalesce((
+                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
+                        AND r.vtime >= starts[10 * n - 9 + level]
+                    ORDER BY r.vtime LIMIT 1), 'infinity') ELSE 'infinity' END
+                FROM generate_series(0, 9) AS level) INTO levels
+            FROM queue q WHERE q.name = which AND q.pause IS NULL;
+            CONTINUE WHEN NOT FOUND;
+            heads[10 * n - 9 : 10 * n] := levels;
+            after := ROW('', 0, '-infinity', -1, '00000000-0000-0000-0000-000000000000', false);
+            LOOP
+                SELECT * INTO got FROM claim(clock, who, which, left_over, levels, after);
+                IF got.number > 0 THEN
+                    left_over := left_over - got.number;
+                    ran_before := ran_before OR got.executions IS NOT NULL;
+                    -- Tasks that are all fresh bring no numbers: fill in when others do.
+                    executions := executions
+                        || coalesce(got.executions, array_fill(1, ARRAY[got.number]));
+                    counters := counters
+                        || coalesce(got.counters, array_fill(NULL::bytea, ARRAY[got.number]));
+                    numbers := numbers || got.number;
+                    bodies := bodies || got.bodies;
+                END IF;
+                EXIT WHEN left_over <= 0 OR got.bound IS NULL;
+                after := got.bound;
+            END LOOP;
         END LOOP;
         IF NOT ran_before THEN
             executions := NULL;
@@ -119,4 +199,5 @@ BEGIN
             PERFORM pg_notify(current_schema(), 'q' || which);
         END LOOP;
     END IF;
+    number := pg_current_xact_id_if_assigned()::text::bigint;
 END $$;
