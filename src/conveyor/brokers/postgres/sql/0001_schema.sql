@@ -97,7 +97,10 @@ CREATE TABLE idem (
 CREATE INDEX idem_id ON idem (id);
 CREATE INDEX idem_expires ON idem (expires) WHERE expires IS NOT NULL;
 
-CREATE TABLE queue (name text COLLATE "C" PRIMARY KEY, pause bytea);
+-- `used` has a bit for each priority that a task of the queue ever had: only those are looked at.
+CREATE TABLE queue (
+    name text COLLATE "C" PRIMARY KEY, pause bytea, used integer NOT NULL DEFAULT 0
+);
 CREATE TABLE worker (
     id    text COLLATE "C" PRIMARY KEY,
     until double precision NOT NULL,
