@@ -18,6 +18,8 @@ from conveyor.core.errors import IdempotencyConflict, InvalidOption, UnknownTask
 from conveyor.core.options import Options, priority_level, queue_name, seconds
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
+from conveyor.flows.builder import Workflow
+from conveyor.flows.handle import WorkflowHandle, decode_plain
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
 from conveyor.portal import Portal
@@ -217,6 +219,16 @@ class Conveyor:
         if client is None:
             raise InvalidOption("app.handle() needs an open app: use it inside `async with app:`")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
+
+    # -- workflows
+
+    def workflow(self, name: str, *, queue: str = "default") -> Workflow:
+        """Begin to build a workflow; `queue` is where its waits and sub-workflows are kept."""
+        return Workflow(self, name, queue=queue)
+
+    def workflow_handle(self, run_id: str) -> WorkflowHandle[Any]:
+        """Return a handle of a run by its id."""
+        return WorkflowHandle(run_id, self, decode_plain)
 
     def _new_task(self, call: BoundTask[Any]) -> NewTask:
         return new_task(

@@ -25,11 +25,13 @@ class CurrentTask:
         "_on_note",
         "cancelled",
         "deadline_at",
+        "home",
         "lease",
         "log_lines",
         "note",
         "over",
         "state",
+        "steps",
     )
 
     def __init__(
@@ -50,6 +52,10 @@ class CurrentTask:
         """Whether this execution has ended in the books."""
         self.note: Progress | None = None
         self.log_lines: LogBuffer | None = None
+        self.home: Any = None
+        """The app that runs it: the way of what runs inside to the store."""
+        self.steps: set[str] = set()
+        """Names of the durable steps that this execution has come to."""
         self._on_note = on_note
 
     @property

@@ -11,6 +11,7 @@ from conveyor.core.errors import (
     InvalidArguments,
     InvalidOption,
     InvalidURL,
+    InvalidWorkflow,
     NotInTask,
     NotSerialisable,
     PayloadTooLarge,
@@ -22,6 +23,7 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
     UnknownTask,
+    WorkflowNotFound,
 )
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidOption",
     "InvalidURL",
+    "InvalidWorkflow",
     "NotInTask",
     "NotSerialisable",
     "PayloadTooLarge",
@@ -46,4 +49,5 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "UnknownTask",
+    "WorkflowNotFound",
 ]

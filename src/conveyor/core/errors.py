@@ -2,12 +2,14 @@
 
 ConveyorError
 ├── InvalidOption (ValueError)      an option makes no sense
-│   └── InvalidURL                  the broker URL cannot be used
+│   ├── InvalidURL                  the broker URL cannot be used
+│   └── InvalidWorkflow             a workflow, or a condition in one, makes no sense
 ├── InvalidArguments (TypeError)    the call does not fit the task's signature
 ├── NotSerialisable (TypeError)     an argument or result has no MessagePack form
 ├── PayloadTooLarge (ValueError)    arguments or result above the size limit
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
+├── WorkflowNotFound (LookupError)  no run of a workflow has this id
 ├── IdempotencyConflict             same key, other arguments
 ├── BrokerError
 │   ├── BrokerUnavailable           nothing was sent
@@ -42,6 +44,10 @@ class InvalidOption(ConveyorError, ValueError):
 
 class InvalidURL(InvalidOption):
     """The broker URL cannot be used; the message says which part (never its password)."""
+
+
+class InvalidWorkflow(InvalidOption):
+    """A workflow makes no sense; the message names the node or the place in its condition."""
 
 
 class InvalidArguments(ConveyorError, TypeError):
@@ -84,6 +90,14 @@ class TaskNotFound(ConveyorError, LookupError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no task has the id {task_id!r}: mistyped, or pruned by retention")
         self.task_id = task_id
+
+
+class WorkflowNotFound(ConveyorError, LookupError):
+    """No run of a workflow has this id: it never existed, or retention has pruned it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no workflow run has the id {run_id!r}: mistyped, or pruned by retention")
+        self.run_id = run_id
 
 
 class IdempotencyConflict(ConveyorError):

@@ -128,6 +128,7 @@ class Executor:
         run.started_mono = self._clock.monotonic()
         deadline_at = None if timeout is None else now + timeout
         run.context = CurrentTask(run.lease, self._state, deadline_at, self._on_note)
+        run.context.home = run.definition.dispatcher
         if run.where == "thread":
             job = partial(contextvars.Context().run, self._in_thread, run)
             self._threads.submit(job, partial(self._thread_ended, run))

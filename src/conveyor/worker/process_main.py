@@ -143,6 +143,7 @@ class Desk:
         timeout = lease.task.timeout
         deadline = None if timeout is None else self._app.clock.time() + timeout
         task = CurrentTask(lease, self._state, deadline, self._mouth.touch)
+        task.home = self._app
         self._mouth.open_for(task)
         outcome = contextvars.Context().run(self._outcome, task)
         self._mouth.close_with(outcome)
