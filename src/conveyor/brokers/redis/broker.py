@@ -18,6 +18,7 @@ from conveyor.brokers.base import (
 )
 from conveyor.brokers.redis.address import parse
 from conveyor.brokers.redis.bells import Bells
+from conveyor.brokers.redis.documents import RedisDocuments, RedisTallies
 from conveyor.brokers.redis.durability import Durability
 from conveyor.brokers.redis.ending import Ending
 from conveyor.brokers.redis.inspector import RedisInspector
@@ -48,6 +49,8 @@ class RedisBroker:
         self._ending = Ending(self._store)
         self._tidying = Tidying(self._store)
         self._inspector = RedisInspector(self._store)
+        self._documents = RedisDocuments(self._store)
+        self._tallies = RedisTallies(self._store)
 
     def __repr__(self) -> str:
         """Show where, never the password."""
@@ -62,6 +65,16 @@ class RedisBroker:
     def inspector(self) -> RedisInspector:
         """The read-only view of this store."""
         return self._inspector
+
+    @property
+    def documents(self) -> RedisDocuments:
+        """Schedules, strikes, graphs: small shared facts."""
+        return self._documents
+
+    @property
+    def tallies(self) -> RedisTallies:
+        """Fan-ins of workflows."""
+        return self._tallies
 
     async def open(self) -> None:
         """Connect and look at the server's settings. Raises `BrokerUnavailable` or

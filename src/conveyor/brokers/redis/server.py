@@ -22,7 +22,7 @@ _BYTES_PER_SECOND = 10_000_000
 _FRESH = 0.001
 """Seconds for which a connection that just answered is believed to be alive."""
 Argument = bytes | str | int
-_READERS = frozenset({"counts", "finals", "holdings", "look", "scan", "weigh"})
+_READERS = frozenset({"counts", "documents", "finals", "holdings", "look", "scan", "weigh"})
 
 
 class Command(NamedTuple):
