@@ -116,7 +116,7 @@ def test_only_canonical_ids_are_asked_for() -> None:
 
 
 def test_no_statement_comes_twice_or_empty() -> None:
-    for name in ("leases", "inspector", "invariants"):
+    for name in ("leases", "inspector", "invariants", "documents"):
         found = statements(name)
         assert len(found) == script(name).count("-- name: ")
         assert all(found.values())

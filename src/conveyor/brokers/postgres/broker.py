@@ -21,8 +21,10 @@ from conveyor.brokers.base import (
     Tidied,
     WorkerInfo,
 )
+from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
+from conveyor.brokers.postgres.documents import PostgresDocuments, PostgresTallies
 from conveyor.brokers.postgres.doorbell import Doorbell
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
@@ -200,6 +202,16 @@ class PostgresBroker:
     def inspector(self) -> Inspector:
         """The read-only view."""
         return PostgresInspector(self._read)
+
+    @property
+    def documents(self) -> Documents:
+        """Small shared facts."""
+        return PostgresDocuments(self._cold.run)
+
+    @property
+    def tallies(self) -> Tallies:
+        """Fan-ins."""
+        return PostgresTallies(self._cold.run)
 
     async def _read(self, query: Callable[[Connection, float | None], Awaitable[Any]]) -> Any:
         async def run(connection: Connection) -> Any:

@@ -8,8 +8,8 @@ from conveyor.brokers.postgres.statements import script
 from conveyor.core.errors import SchemaMismatch
 
 VERSION = 1
-_STEPS = {1: "0001_schema"}
-_FUNCTIONS = ("clock", "push", "settle", "step", "operate")
+_STEPS = {1: ("0001_schema", "0001_documents")}
+_FUNCTIONS = ("clock", "push", "settle", "step", "operate", "tallies")
 _LOCK = 0x636F_6E76
 
 
@@ -53,8 +53,9 @@ async def migrate(connection: Connection, location: Location) -> list[str]:
         if found > VERSION:
             await check(connection, location)
         for number in range(found + 1, VERSION + 1):
-            await connection.execute(script(_STEPS[number]))
-            lines.append(f"schema {number}: {_STEPS[number]}")
+            for part in _STEPS[number]:
+                await connection.execute(script(part))
+            lines.append(f"schema {number}: {_STEPS[number][0]}")
         if lines:
             for name in _FUNCTIONS:
                 await connection.execute(script(name))
