@@ -29,10 +29,10 @@ def graphs(draw: st.DrawFn) -> Graph:
         edges = tuple(Edge(n, draw(st.sampled_from(MODES))) for n in sorted(above))
         fields: dict[str, Any] = {"edges": edges}
         plain = [e.parent for e in edges if e.mode == "success" and nodes[e.parent].kind == "task"]
-        if plain and draw(st.booleans()):
+        if plain and draw(st.integers(0, 1)) == 1:
             limit = draw(st.integers(0, 9))
             fields["when"] = (Operand(("result", plain[0], "n")) > limit).expression
-        elif edges and draw(st.booleans()):
+        elif edges and draw(st.integers(0, 1)) == 1:
             fields["when"] = (Operand(("state", edges[0].parent)) != "skipped").expression
         if draw(st.integers(0, 4)) == 0:
             fields |= {
@@ -43,8 +43,8 @@ def graphs(draw: st.DrawFn) -> Graph:
             }
         elif plain:
             fields["payload"] = make(([Operand(("result", plain[-1]))], {}), "arguments")
-        if any(e.mode == "failure" for e in edges) and draw(st.booleans()):
-            fields["first"] = True
+        if edges and {e.mode for e in edges} == {"failure"}:
+            fields["first"] = "when" not in fields and draw(st.integers(0, 1)) == 1
         nodes.append(Node(f"n{number}", task="t", **fields))
     graph = Graph("g", tuple(nodes))
     check(graph)

@@ -272,6 +272,8 @@ def _complaints_of_values(graph: Graph, node: Node, parents: set[int]) -> Iterat
         yield "it maps over the results of a map: reduce them to a list first"
     if node.kind == "map" and mapped & {n for n, _ in paths}:
         yield "each of its children would get all the results of a map: reduce them first"
+    if node.first and (looked_at or any(edge.mode != "failure" for edge in node.edges)):
+        yield "what runs at the first failure can depend on nothing but failures"
     if node.graph is not None:
         check(node.graph)
 

@@ -149,7 +149,9 @@ class Workflow:
                 self._add_call(call).after(*members, mode=mode)  # type: ignore[arg-type]
         if on_first_failure is not None and members:
             alarm = self._add_call(on_first_failure).after(*members, mode="failure")
-            alarm._draft.first = True
+            # Under a condition too: members that were skipped do not fail.
+            alarm._draft.first, alarm._draft.when = True, None
+            alarm._draft.implied = {}
         return members
 
     # -- conditions

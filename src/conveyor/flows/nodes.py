@@ -40,6 +40,12 @@ class Reference(Operand):
 
     __slots__ = ()
 
+    def __getattr__(self, name: str) -> Operand:
+        """Fields of a model or dataclass are keys of what is stored."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
 
 class Draft:
     """A node while its workflow is built: mutable, numbered in the order of adding."""

@@ -39,10 +39,11 @@ class Reader:
             for parent in trip.known.plan.uses[number]:
                 if parent < 0 or parent in trip.results:
                     continue
-                if trip.states.get(parent, State.SUCCEEDED) is not State.SUCCEEDED:
+                state = trip.states.get(parent, State.SUCCEEDED)
+                if trip.known.plan.graph.nodes[parent].kind == "map":
+                    await self._read_map(trip, parent, state, streams=node.streams)
+                elif state is not State.SUCCEEDED:
                     trip.results[parent] = NIL
-                elif trip.known.plan.graph.nodes[parent].kind == "map":
-                    trip.results[parent] = await self._of_map(trip, parent, streams=node.streams)
                 else:
                     wanted[node_id(trip.known, parent)] = (trip, parent)
         for task_id, final in (await finals(self._broker, list(wanted))).items():
@@ -58,6 +59,8 @@ class Reader:
                 return trip.known.run.inputs
             if parent in trip.results:
                 return trip.results[parent]
+            if parent in trip.lost:
+                raise CannotStart(trip.lost[parent])
             if trip.states.get(parent, State.SUCCEEDED) is not State.SUCCEEDED:
                 return NIL
             name = trip.known.plan.graph.nodes[parent].name
@@ -69,6 +72,15 @@ class Reader:
         """Return how to find what the node's condition looks at, decoded."""
         find = self.lookup(trip, number)
         return lambda parent: msgspec.msgpack.decode(find(parent))
+
+    async def _read_map(self, trip: Trip, node: int, state: State, *, streams: bool) -> None:
+        if state not in {State.SUCCEEDED, State.FAILED}:
+            trip.results[node] = NIL
+            return
+        try:
+            trip.results[node] = await self._of_map(trip, node, streams=streams)
+        except CannotStart as exc:
+            trip.lost[node] = str(exc)
 
     async def _of_map(self, trip: Trip, node: int, *, streams: bool) -> bytes:
         """Return the list of the children's results, or what stands for it when it is large."""

@@ -32,6 +32,8 @@ class Trip:
         self.whole = states is not None
         """Whether `states` has every node that ended."""
         self.results: dict[int, bytes] = {}
+        self.lost: dict[int, str] = {}
+        """Why the results of a node cannot be had."""
         self.children: list[tuple[int, int, State]] = []
         self.arrived: dict[int, int] = {}
         """Children of each mapped node that ended just now."""

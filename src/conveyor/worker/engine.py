@@ -183,9 +183,7 @@ class Engine:
                 await self._wait()
 
     def _done(self) -> bool:
-        if self._aborted:
-            return True
-        return self._draining and not self._busy()
+        return self._aborted or (self._draining and not self._busy())
 
     def _busy(self) -> bool:
         here = self._running or self._waiting or self.completer.pending
