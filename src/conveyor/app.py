@@ -20,6 +20,7 @@ from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.flows.builder import Workflow
 from conveyor.flows.handle import WorkflowHandle, decode_plain
+from conveyor.flows.loaded import Definition
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.naming import module_name
 from conveyor.portal import Portal
@@ -225,6 +226,11 @@ class Conveyor:
     def workflow(self, name: str, *, queue: str = "default") -> Workflow:
         """Begin to build a workflow; `queue` is where its waits and sub-workflows are kept."""
         return Workflow(self, name, queue=queue)
+
+    def workflow_from(self, definition: str | bytes | Mapping[str, Any]) -> Definition:
+        """Read a workflow from its JSON definition. Raises `InvalidWorkflow`, also when a task
+        that is defined here takes other arguments; names that are not are left to the workers."""
+        return Definition(self, definition)
 
     def workflow_handle(self, run_id: str) -> WorkflowHandle[Any]:
         """Return a handle of a run by its id."""

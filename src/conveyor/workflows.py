@@ -1,9 +1,11 @@
 """The public door to workflows: build them with `app.workflow(name)`."""
 
 from conveyor.flows.builder import Workflow
+from conveyor.flows.export import to_mermaid
 from conveyor.flows.handle import WorkflowHandle
 from conveyor.flows.nodes import MapNode, Node
 from conveyor.flows.overview import NodeInfo, RunInfo
+from conveyor.flows.steps import step
 from conveyor.flows.streams import Results
 
 __all__ = [
@@ -14,4 +16,6 @@ __all__ = [
     "RunInfo",
     "Workflow",
     "WorkflowHandle",
+    "step",
+    "to_mermaid",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 import typer
 
-from conveyor.cli import dead, enqueue, operations, queues, running, tasks
+from conveyor.cli import dead, enqueue, operations, queues, running, tasks, workflows
 from conveyor.cli.failures import BAD_INPUT
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ app.command("bench")(operations.bench)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(dead.app, name="dead")
+app.add_typer(workflows.app, name="workflows")
 
 
 def add_commands(root_app: typer.Typer) -> None:

@@ -92,6 +92,6 @@ def _form_of_class(kind: type) -> frozenset[str]:
     if kind in _ARRAYS or (issubclass(kind, (list, tuple, set)) and not is_named_tuple):
         return frozenset({"array"})
     if issubclass(kind, msgspec.Struct):
-        return frozenset({"map", "array"})
+        return frozenset({"array" if kind.__struct_config__.array_like else "map"})
     is_model = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
     return frozenset({"map"}) if is_model or issubclass(kind, (dict, Mapping)) else _ANYTHING

@@ -26,6 +26,8 @@ MODES = ("success", "optional", "end", "failure")
 """What an edge asks of the parent: that it succeeded; that it succeeded or was skipped; that it
 ended, however; that it failed or was cancelled (of several such edges, one is enough)."""
 KINDS = ("task", "map", "reduce", "sleep", "signal", "flow")
+KEPT = 7 * 86_400.0
+"""Seconds that results are kept at least which other nodes, or whoever waits for the run, use."""
 NO_ARGUMENTS = b"\x92\x90\x80"
 
 

@@ -6,6 +6,7 @@ value that is not known yet. Filling it copies whole results as bytes: they are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ REFERENCE = 99
 """Code of the extension type."""
 ITEM = -2
 """The node number that stands for the item of a mapped child."""
+
+_MAYBE = re.compile(rb"[\xd4-\xd8]\x63|\xc7.\x63|\xc8..\x63", re.DOTALL)
+"""The header of a reference: what does not have it need not be decoded."""
 
 Lookup = Callable[[int], bytes]
 """The encoded result of a node."""
@@ -50,6 +54,8 @@ def decode(template: bytes) -> Any:
 
 def references(template: bytes) -> list[tuple[int, tuple[Any, ...]]]:
     """Return the references in a template: number of the node and path into its result."""
+    if _MAYBE.search(template) is None:
+        return []
     return [_target(ext.data) for ext in _extensions(decode(template))]
 
 

@@ -6,6 +6,7 @@ what a crash left behind: always the same steps, each of which may be repeated o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 PER_CALL = 2_000
 """Arrivals in one call."""
+AT_A_TIME = 50
+"""Runs that are brought to their end side by side."""
 
 
 class Advancer:
@@ -76,10 +79,15 @@ class Advancer:
                 await self._look_back(ready)
             if not any(trip.wave.has_news for trip in trips):
                 break
-        for trip in trips:
-            if trip.wave.over:
-                await close(self.runs, trip.known, self._clock.time())
+        await self._close([trip.known for trip in trips if trip.wave.over])
         return pushed
+
+    async def _close(self, over: Sequence[Known]) -> None:
+        for start in range(0, len(over), AT_A_TIME):
+            now = self._clock.time()
+            await asyncio.gather(
+                *(close(self.runs, known, now) for known in over[start : start + AT_A_TIME])
+            )
 
     # -- arrivals
 

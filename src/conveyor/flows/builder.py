@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
-KEPT = 7 * 86_400.0
-"""Seconds that results are kept at least which other nodes, or whoever waits for the run, use."""
 MAX_ITEMS = 8 * 1024 * 1024
 """Bytes of a list to map over that is part of the graph."""
 
@@ -73,7 +71,7 @@ class Workflow:
         thousand of them never wait in one transaction. `kwargs` go to each child.
         """
         call = task.bind(template.ITEM_OPERAND, **(kwargs or {}))
-        draft = self._draft(_last_part(call.definition.name), "map", _lot(call.options))
+        draft = self._draft(_last_part(call.definition.name), "map", lot_of(call.options))
         draft.task, draft.window = call.definition.name, window
         draft.payload = self._template(draft, (call.args, call.kwargs))
         draft.items = self._template(draft, _as_items(items), limit=MAX_ITEMS)
@@ -202,7 +200,7 @@ class Workflow:
         for draft in self._drafts:
             lot = draft.lot
             if draft.number in used:
-                lot = msgspec.structs.replace(lot, result_ttl=max(lot.result_ttl, KEPT))
+                lot = msgspec.structs.replace(lot, result_ttl=max(lot.result_ttl, graphs.KEPT))
             key = msgspec.msgpack.encode(lot)
             if key not in lots:
                 lots[key] = len(stored)
@@ -268,7 +266,7 @@ class Workflow:
         definition = call.definition
         if call.options.key is not None or call.options.due_at is not None:
             raise InvalidWorkflow(f"{definition.name}: a node has neither key= nor at=")
-        draft = self._draft(_last_part(definition.name), kind, _lot(call.options))
+        draft = self._draft(_last_part(definition.name), kind, lot_of(call.options))
         draft.task, draft.returns = definition.name, definition.signature.returns
         draft.payload = self._template(draft, (call.args, call.kwargs))
         if checks:
@@ -321,7 +319,8 @@ def _last_part(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _lot(options: Options) -> Lot:
+def lot_of(options: Options) -> Lot:
+    """Return what is stored of a task's options."""
     return Lot(
         options.queue,
         options.priority,

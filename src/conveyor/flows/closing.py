@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from conveyor.core import advance
-from conveyor.core.run import RUNNING
 from conveyor.core.run import decode as decode_run
 from conveyor.flows.runs import ACTIVE, GRAPH, NOTE, RUN, SIGNAL
 
 if TYPE_CHECKING:
+    from conveyor.core.advance import Plan
     from conveyor.core.run import Run
     from conveyor.flows.runs import Known, Runs
 
@@ -24,35 +24,29 @@ async def close(runs: Runs, known: Known, now: float) -> None:
     """Write down what a run ended in, wake who waits for it, and clear what only its advancing
     needed. Again is a no-op; whatever a kill leaves undone the keeper does.
     """
-    broker, graph = runs.broker, known.plan.graph
-
-    async def ended() -> tuple[str, dict[str, int]]:
-        states = known.run.keys.states(await broker.tallies.members(known.run.keys.ended))
-        counts: dict[str, int] = {}
-        for state in states.values():
-            counts[state] = counts.get(state, 0) + 1
-        cancelled = known.run.cancel is not None
-        return str(advance.outcome(graph, states, cancelled=cancelled)), counts
-
-    status, counts = await ended()
+    members = await runs.broker.tallies.members(known.run.keys.ended)
+    states = known.run.keys.states(members)
+    counts: dict[str, int] = {}
+    for state in states.values():
+        counts[state] = counts.get(state, 0) + 1
 
     def over(run: Run) -> Run | None:
         if run.is_over or run.generations != known.run.generations:
             return None
-        return msgspec.structs.replace(run, status=status, finished_at=now, counts=counts)
+        ended = advance.outcome(known.plan.graph, states, cancelled=run.cancel is not None)
+        return msgspec.structs.replace(run, status=str(ended), finished_at=now, counts=counts)
 
-    await runs.change(known.run.id, over)
-    await clear(runs, await runs.get(known.run.id))
+    run = await runs.change(known.run.id, over)
+    if run.is_over:
+        await clear(runs, run, known.plan)
 
 
-async def clear(runs: Runs, known: Known) -> None:
+async def clear(runs: Runs, run: Run, plan: Plan) -> None:
     """Clear what a run that is over needs no more, and wake its parent."""
-    broker, run = runs.broker, known.run
-    if run.status == RUNNING:
-        return
+    broker = runs.broker
     if run.parent is not None:
         await broker.requeue([run.parent])
-    joins = [run.keys.join(n) for n in range(known.plan.end) if known.plan.width(n) > 1]
+    joins = [run.keys.join(number) for number in range(plan.end) if plan.width(number) > 1]
     keys = [*joins, *(f"{key}-" for key in joins), f"flow/{run.id}/end.{run.epoch}"]
     for start in range(0, len(keys), _PAGE):
         await broker.tallies.drop(keys[start : start + _PAGE])

@@ -21,6 +21,7 @@ from conveyor.system import new_id
 if TYPE_CHECKING:
     from conveyor.core.graph import Graph
     from conveyor.flows.home import Home
+    from conveyor.flows.runs import Known
 
 T = TypeVar("T")
 _FIRST_LOOK, _LONGEST_PAUSE = 0.002, 0.1
@@ -30,23 +31,26 @@ async def begin(
     home: Home, graph: Graph, inputs: dict[str, Any], decoded: Callable[[bytes], Any] = decode
 ) -> WorkflowHandle[Any]:
     """Store a run of a graph and start its roots."""
-    wanted = inputs_of(graph)
-    if missing := wanted - inputs.keys():
+    known = await launch(Runs((await home.client()).broker, home.clock), graph, inputs)
+    return WorkflowHandle(known.run.id, home, decoded)
+
+
+async def launch(runs: Runs, graph: Graph, inputs: dict[str, Any]) -> Known:
+    """Store a run of a graph and start its roots."""
+    if missing := inputs_of(graph) - inputs.keys():
         raise InvalidArguments(
             f"workflow {graph.name!r} needs the inputs {', '.join(sorted(missing))}; "
             "nothing was enqueued"
         )
-    broker = (await home.client()).broker
-    runs = Runs(broker, home.clock)
     run = Run(
         id=new_id(),
         name=graph.name,
-        created_at=home.clock.time(),
+        created_at=runs.clock.time(),
         inputs=encode(inputs, what=f"inputs of workflow {graph.name}"),
     )
     known = await runs.create(run, graph)
-    await Advancer(broker, home.clock, runs).start(known)
-    return WorkflowHandle(run.id, home, decoded)
+    await Advancer(runs.broker, runs.clock, runs).start(known)
+    return known
 
 
 def inputs_of(graph: Graph) -> set[str]:
@@ -72,14 +76,14 @@ class WorkflowHandle(Generic[T]):
         pause = _FIRST_LOOK
         try:
             async with asyncio.timeout(timeout):
-                while not (known := await runs.get(self.id)).run.is_over:
+                while not (await runs.glance(self.id)).is_over:
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, _LONGEST_PAUSE)
         except TimeoutError:
             raise TimeoutError(
                 f"workflow run {self.id} was not over within {timeout:g} s; it goes on"
             ) from None
-        return self._decode(await result_of_run(runs, known))
+        return self._decode(await result_of_run(runs, await runs.get(self.id)))
 
     def result_sync(self, timeout: float | None = None) -> T:
         """Wait for the result from synchronous code; as `result`."""
@@ -88,7 +92,7 @@ class WorkflowHandle(Generic[T]):
 
     async def status(self) -> str:
         """Return running, succeeded, failed or cancelled."""
-        return (await (await self._runs()).get(self.id)).run.status
+        return (await (await self._runs()).glance(self.id)).status
 
     async def info(self) -> RunInfo:
         """Return everything known of the run: each node with its state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from conveyor.tasks import Dispatcher
+from conveyor.tasks import Dispatcher, TaskDefinition
 
 if TYPE_CHECKING:
     from conveyor.client import Client
@@ -15,6 +15,7 @@ class Home(Dispatcher, Protocol):
     """Where runs are stored and started."""
 
     clock: Clock
+    definitions: dict[str, TaskDefinition[..., Any, Any]]
 
     async def client(self) -> Client:
         """Return this event loop's client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,20 @@ import msgspec
 from conveyor.core import advance, condition
 from conveyor.core.condition import Facts
 from conveyor.core.errors import TaskNotFound
+from conveyor.core.run import decode as decode_run
 from conveyor.core.task import State
 from conveyor.flows import births
 from conveyor.flows.control import number_of, states_of
 from conveyor.flows.results import Reader
-from conveyor.flows.runs import NOTE
+from conveyor.flows.runs import NOTE, RUN
 from conveyor.flows.trip import Trip
 
 if TYPE_CHECKING:
+    from conveyor.core.run import Run
     from conveyor.core.task import TaskInfo
     from conveyor.flows.runs import Known, Runs
 
+_PAGE = 1_000
 MOST_LIVE = 200
 """Tasks under way whose exact state is asked for; of more it is said that they are queued."""
 
@@ -58,6 +62,17 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     """Nodes by state."""
     nodes: tuple[NodeInfo, ...] = ()
+
+
+async def newest(runs: Runs, limit: int, status: str | None = None) -> list[Run]:
+    """Return runs without their nodes, the newest first."""
+    found: deque[Run] = deque(maxlen=limit)
+    after = ""
+    while page := await runs.broker.documents.list(RUN, after=after, limit=_PAGE):
+        after = page[-1].id
+        each = (decode_run(document.body) for document in page)
+        found += [run for run in each if status in {None, run.status}]
+    return list(found)[::-1]
 
 
 async def overview(runs: Runs, run_id: str) -> RunInfo:

@@ -82,6 +82,13 @@ class Runs:
             found |= await self._read(stale, now)
         return found
 
+    async def glance(self, run_id: str) -> Run:
+        """Return a run without its graph, which may be large. Raises `WorkflowNotFound`."""
+        found = await self.broker.documents.get(RUN, [run_id])
+        if run_id not in found:
+            raise WorkflowNotFound(run_id)
+        return runs.decode(found[run_id].body)
+
     async def get(self, run_id: str) -> Known:
         """Return a run as it is now. Raises `WorkflowNotFound`."""
         found = await self.load([run_id], fresh=0.0)
@@ -89,21 +96,25 @@ class Runs:
             raise WorkflowNotFound(run_id)
         return found[run_id]
 
-    async def change(self, run_id: str, change: Callable[[Run], Run | None]) -> Run | None:
+    async def change(self, run_id: str, change: Callable[[Run], Run | None]) -> Run:
         """Replace a run by what `change` makes of it, whoever else changes it meanwhile; None from
-        it changes nothing. Returns the new run. Raises `WorkflowNotFound`.
+        it changes nothing. Returns the run as it is then. Raises `WorkflowNotFound`.
         """
+        fresh = FRESH
         while True:
-            known = await self.get(run_id)
+            known = (await self.load([run_id], fresh=fresh)).get(run_id)
+            if known is None:
+                raise WorkflowNotFound(run_id)
             after = change(known.run)
             if after is None:
-                return None
+                return known.run
             version = await self.broker.documents.put(
                 RUN, run_id, runs.encode(after), known.version
             )
             if version is not None:
                 known.run, known.version = after, version
                 return after
+            fresh = 0.0
 
     async def _read(self, run_ids: list[str], now: float) -> dict[str, Known]:
         documents = self.broker.documents

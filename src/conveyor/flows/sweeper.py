@@ -100,7 +100,7 @@ class Sweeper:
             await self._clear_stillborn(run_id)
             return 0
         if known.run.is_over:
-            await clear(self._runs, known)
+            await clear(self._runs, known.run, known.plan)
             return 0
         states = await states_of(self._runs, known)
         if known.run.cancel is not None:
