@@ -246,7 +246,7 @@ class Engine:
             self._accept(parked)
         if reply.next_due is not None and reply.next_due < POLL:
             asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
-        if self.settings.burst and not self._busy() and not reply.leases:
+        if self.settings.burst and not (self._busy() or self._rung or reply.leases):
             self._draining = not await self._found_new_queues()
 
     async def _after_failure(self, exc: BrokerError) -> None:
