@@ -22,6 +22,9 @@ from conveyor.core.errors import ConveyorError, InvalidOption, InvalidURL, Unkno
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.defining import Defaults, TaskOptions, definer, policy_of
+from conveyor.flows.builder import Workflow
+from conveyor.flows.handle import WorkflowHandle, decode_plain
+from conveyor.flows.loaded import Definition
 from conveyor.middleware.base import Middleware, push_chain
 from conveyor.offload import MAX_BLOB
 from conveyor.packing import Packing
@@ -197,6 +200,21 @@ class Conveyor(Scheduling):
         if not isinstance(task_id, str):
             raise InvalidOption(f"task_id={task_id!r}: the id of a task is a text")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
+
+    # -- workflows
+
+    def workflow(self, name: str, *, queue: str = "default") -> Workflow:
+        """Begin to build a workflow; `queue` is where its waits and sub-workflows are kept."""
+        return Workflow(self, name, queue=queue)
+
+    def workflow_from(self, definition: str | bytes | Mapping[str, Any]) -> Definition:
+        """Read a workflow from its JSON definition. Raises `InvalidWorkflow`, also when a task
+        that is defined here takes other arguments; names that are not are left to the workers."""
+        return Definition(self, definition)
+
+    def workflow_handle(self, run_id: str) -> WorkflowHandle[Any]:
+        """Return a handle of a run by its id."""
+        return WorkflowHandle(run_id, self, decode_plain)
 
     async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
         tasks = [self._new_task(call) for call in calls]

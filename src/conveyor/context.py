@@ -26,11 +26,13 @@ class CurrentTask:
         "app",
         "cancelled",
         "deadline_at",
+        "home",
         "lease",
         "log_lines",
         "note",
         "over",
         "state",
+        "steps",
     )
 
     def __init__(
@@ -54,6 +56,8 @@ class CurrentTask:
         """Whether this execution has ended in the books."""
         self.note: Progress | None = None
         self.log_lines: LogBuffer | None = None
+        self.steps: set[str] = set()
+        """Names of the durable steps that this execution has come to."""
         self._on_note = on_note
 
     @property

@@ -11,6 +11,7 @@ from conveyor.core.errors import (
     InvalidArguments,
     InvalidOption,
     InvalidURL,
+    InvalidWorkflow,
     NotInTask,
     NotSerialisable,
     NotUnique,
@@ -24,6 +25,7 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
     UnknownTask,
+    WorkflowNotFound,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidOption",
     "InvalidURL",
+    "InvalidWorkflow",
     "NotInTask",
     "NotSerialisable",
     "NotUnique",
@@ -50,4 +53,5 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "UnknownTask",
+    "WorkflowNotFound",
 ]

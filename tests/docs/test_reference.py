@@ -22,6 +22,7 @@ from conveyor.keeper import keeper, pauses
 from conveyor.tasks import Enqueuer, TaskDefinition
 from conveyor.worker import engine, notes, outcomes
 from conveyor.worker.settings import WorkerSettings
+from conveyor.workflows import MapNode, Node, Results, Workflow, WorkflowHandle
 from tests.docs.pages import DOCS
 
 REFERENCE = DOCS / "reference"
@@ -71,6 +72,7 @@ def _parameters(function: object) -> list[str]:
         "conveyor.sealing",
         "conveyor.strikes",
         "conveyor.testing",
+        "conveyor.workflows",
     ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
@@ -78,8 +80,10 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
 
 
 def test_the_members_that_users_call_are_in_the_reference() -> None:
-    members = [*_public(TaskHandle), *_public(Enqueuer), *_public(CurrentTask)]
-    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over"}
+    kinds = (TaskHandle, Enqueuer, CurrentTask, WorkflowHandle, Workflow, Node, MapNode, Results)
+    members = [name for kind in kinds for name in _public(kind)]
+    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over", "home"}
+    inner |= {"steps", "must_own", "rename", "from_plain"}
 
     assert not _missing([name for name in members if name not in inner], "api.md")
 

@@ -22,6 +22,7 @@ from conveyor.cli import (
     running,
     schedules,
     tasks,
+    workflows,
 )
 from conveyor.cli.failures import BAD_INPUT, BROKEN
 
@@ -66,6 +67,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(workflows.app, name="workflows")
 
 
 def add_commands(root_app: typer.Typer) -> None:

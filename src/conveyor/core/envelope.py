@@ -83,6 +83,11 @@ def wrap(call: Call, wrapping: Wrapping) -> bytes:
     return _encode((call.args, call.kwargs, wrapping))
 
 
+def stamped(payload: bytes, version: int) -> bytes:
+    """Return a plain payload with the version of the definition that it is for."""
+    return payload if version == 1 else wrap(split(payload), Wrapping(version))
+
+
 def unwrap(payload: bytes) -> tuple[Call, Wrapping]:
     """Take a wrapped payload apart. Raises `msgspec.DecodeError`."""
     found = _decode_wrapped(payload)

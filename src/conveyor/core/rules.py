@@ -25,6 +25,14 @@ class Rules(msgspec.Struct, frozen=True):
     unique: Unique | None = None
     debounce: Debounce | None = None
 
+    @property
+    def by_argument(self) -> bool:
+        """Whether any of them asks a call for its arguments."""
+        functions = [self.fair_by, self.partition_by]
+        for limit in self.limits:
+            functions += [limit.key, getattr(limit, "cost", None)]
+        return any(callable(function) for function in functions)
+
     def named(self, task: str) -> Rules:
         """Return the same rules with every limit named: nameless ones are the task's own."""
         limits: list[Rate | Concurrency] = []

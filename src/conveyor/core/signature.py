@@ -30,7 +30,7 @@ class Signature:
         self._least = sum(p.default is p.empty for p in positional)
         keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self._plain = not any(p.default is p.empty for p in keyword)
-        hints = _hints(fn)
+        hints = self.hints = _hints(fn)
         self._kinds = {
             p.name: hints.get(p.name, Any)
             for p in (*positional, *keyword)

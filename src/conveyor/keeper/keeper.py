@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
+from conveyor.flows.sweeper import Sweeper
 from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
 from conveyor.keeper.ticker import Ticker
@@ -56,6 +57,7 @@ class Keeper:
         self._lease = lease
         self._every = every
         self._watch = ClockWatch()
+        self._flows = Sweeper(broker, clock)
         self._trust_from = float("-inf")
         self._ticker = Ticker(broker, clock, holder)
         self.leading = False
@@ -103,6 +105,7 @@ class Keeper:
         await self._tidy()
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
+        await self._flows.round()
         return True
 
     async def _tidy(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from conveyor.core.envelope import stamped
 from conveyor.core.errors import InvalidOption
 from conveyor.core.schedule import WINDOW, CatchUp, Overlap, Schedule
 from conveyor.core.timing import Fire, Timing, preview, timing
@@ -263,8 +264,15 @@ def template(app: Scheduling, call: BoundTask[Any]) -> Task:
     options = call.options
     if options.delay is not None or options.due_at is not None:
         raise InvalidOption("delay= and at= mean one enqueue: a schedule says when it fires")
+    definition = call.definition
+    if definition.encrypt:
+        raise InvalidOption(
+            f"{definition.name}: its arguments are sealed for one task each, and every fire is "
+            "another: a schedule cannot hold them"
+        )
     made = app._new_task(call).task
-    return msgspec.structs.replace(made, id="", enqueued_at=0.0)
+    payload = stamped(made.payload, definition.version)
+    return msgspec.structs.replace(made, id="", enqueued_at=0.0, payload=payload)
 
 
 def _free_name(name: str, taken: Mapping[str, Schedule]) -> str:

@@ -21,6 +21,7 @@ from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
+from conveyor.flows import builtin
 from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
@@ -28,6 +29,7 @@ from conveyor.worker import logs
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
 from conveyor.worker.executor import Executor, Run, Stop
+from conveyor.worker.follower import Follower
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
@@ -85,7 +87,7 @@ class Engine:
         self.board = board
         self.steps = self.leased = 0
         self.completer = Completer(token, dice)
-        self.names = known_names(app.definitions, module)
+        self.names = known_names(app.definitions, module) | builtin.definitions(app)
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
@@ -93,6 +95,7 @@ class Engine:
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
+        self._follower = Follower(broker, clock, dice, self._ring_bell)
         self._queues: list[str] = list(settings.queues)
         self._lineup = Lineup(settings.weights, settings.reserved)
         self._refreshed_at = float("-inf")
@@ -145,6 +148,7 @@ class Engine:
         beside = [
             asyncio.create_task(self._pulse(), name="conveyor-pulse"),
             asyncio.create_task(self._notes.keep(), name="conveyor-notes"),
+            asyncio.create_task(self._follower.keep(), name="conveyor-follower"),
         ]
         try:
             async with (
@@ -184,10 +188,11 @@ class Engine:
                 await self._wait()
 
     def _done(self) -> bool:
-        if self._aborted:
-            return True
-        busy = self._running or self._waiting or self.completer.pending
-        return self._draining and not busy
+        return self._aborted or (self._draining and not self._busy())
+
+    def _busy(self) -> bool:
+        here = self._running or self._waiting or self.completer.pending
+        return bool(here) or self._follower.busy
 
     def _should_step(self) -> bool:
         return bool(self.completer.pending) or self._rung or (self._more and self._want() > 0)
@@ -226,6 +231,7 @@ class Engine:
         self.steps += 1
         self.leased += len(reply.leases)
         self.completer.answered(batch, reply)
+        self._follower.settled(batch, reply.refused)
         self._accept(reply.leases)
         self.cancel(reply.cancels)
         self._more = want > 0 and len(reply.leases) >= want
@@ -252,8 +258,7 @@ class Engine:
             self._accept(parked)
         if reply.next_due is not None and reply.next_due < POLL:
             asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
-        idle = not (self._running or self._waiting or self.completer.pending)
-        if self.settings.burst and idle and not reply.leases:
+        if self.settings.burst and not (self._busy() or self._rung or reply.leases):
             self._draining = not await self._found_new_queues()
 
     async def _after_failure(self, exc: BrokerError) -> None:
