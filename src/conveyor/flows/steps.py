@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from conveyor.context import CurrentTask, current_task
 from conveyor.core.codec import decoder, encode
-from conveyor.core.errors import InvalidOption, NotInTask, StaleExecution
+from conveyor.core.errors import InvalidOption, NotInTask, StaleExecution, TaskNotFound
 from conveyor.core.signature import Signature
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,3 +91,16 @@ async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return await fn(*args, **kwargs)
     value = await asyncio.to_thread(fn, *args, **kwargs)
     return await value if inspect.isawaitable(value) else value
+
+
+async def prune_steps(broker: Broker, after: str, limit: int = 100) -> str:
+    """Forget steps of tasks whose records are gone, of one page; returns where to go on."""
+    page = await broker.documents.list(STEP, after=after, limit=limit)
+    for task_id in dict.fromkeys(memo.id.partition("/")[0] for memo in page):
+        try:
+            await broker.inspector.get(task_id)
+        except TaskNotFound:
+            for memo in page:
+                if memo.id.startswith(f"{task_id}/"):
+                    await broker.documents.delete(STEP, memo.id)
+    return page[-1].id if len(page) == limit else ""

@@ -8,7 +8,7 @@ for all that exist) and asked whether they have ended. What is younger is left t
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from typing import TYPE_CHECKING
 
 from conveyor.core import advance
@@ -20,6 +20,7 @@ from conveyor.flows.closing import clear, close, prune
 from conveyor.flows.control import states_of, stop
 from conveyor.flows.results import Reader, finals
 from conveyor.flows.runs import ACTIVE, GRAPH, Runs
+from conveyor.flows.steps import prune_steps
 from conveyor.flows.trip import Ended, Trip
 
 if TYPE_CHECKING:
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from conveyor.core.clock import Clock
     from conveyor.flows.runs import Known
 
-log = logging.getLogger("conveyor.keeper")
 EVERY = 2.0
 """Seconds between two looks at a run, at least."""
 COSTLY = 20
 """A look that took long is repeated after so many times its duration: large runs wait longer."""
-PER_ROUND = 1_000
+SELDOM = 10.0
+"""Seconds between two looks at a run in which nothing moves, at most."""
+BUDGET = 1.0
+"""Seconds that one round may take: the keeper has others to rescue."""
+AT_A_TIME = 20
 STILLBORN = 60.0
 """Seconds after which the mark of a run that was never stored whole is cleared."""
 PRUNE_EVERY = 60.0
@@ -42,10 +46,11 @@ _PAGE = 1_000
 class _Look:
     """What the last look at a run has seen under way."""
 
-    __slots__ = ("children", "due", "nodes", "pushed")
+    __slots__ = ("children", "due", "nodes", "pause", "pushed")
 
     def __init__(self, due: float) -> None:
         self.due = due
+        self.pause = EVERY
         self.nodes: set[int] = set()
         self.pushed: set[int] = set()
         self.children: dict[int, set[int]] = {}
@@ -61,21 +66,33 @@ class Sweeper:
         self._advancer = Advancer(broker, clock, self._runs)
         self._looks: dict[str, _Look] = {}
         self._prune_at = float("-inf")
+        self._steps_after = ""
 
     async def round(self) -> int:
         """Look at the runs that are due; returns how many tasks had to be pushed."""
         now = self._clock.monotonic()
         due = [run_id for run_id in await self._active(now) if self._looks[run_id].due <= now]
+        due.sort(key=lambda run_id: self._looks[run_id].due)
         pushed = 0
-        for run_id in due[:PER_ROUND]:
-            began = self._clock.monotonic()
-            pushed += await self._look_at(run_id)
-            ended = self._clock.monotonic()
-            if run_id in self._looks:
-                self._looks[run_id].due = ended + max(EVERY, COSTLY * (ended - began))
+        for start in range(0, len(due), AT_A_TIME):
+            if self._clock.monotonic() - now > BUDGET:
+                break
+            batch = due[start : start + AT_A_TIME]
+            pushed += sum(await asyncio.gather(*map(self._timed, batch)))
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             await prune(self._runs)
+            self._steps_after = await prune_steps(self._broker, self._steps_after)
+        return pushed
+
+    async def _timed(self, run_id: str) -> int:
+        """Look at a run, and say when to look again: seldom where nothing moves."""
+        look, began = self._looks[run_id], self._clock.monotonic()
+        before = look.nodes
+        pushed = await self._look_at(run_id)
+        ended = self._clock.monotonic()
+        look.pause = min(SELDOM, look.pause * 1.5) if look.nodes == before else EVERY
+        look.due = ended + max(look.pause, COSTLY * (ended - began))
         return pushed
 
     async def _active(self, now: float) -> list[str]:
