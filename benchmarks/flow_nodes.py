@@ -132,6 +132,7 @@ async def measure(shape: str, count: int, before: int, concurrency: int) -> dict
     return {
         "nodes": nodes,
         "enqueue_seconds": round(stored, 2),
+        "seconds": round(now - first, 2),
         "per_second": round((nodes - first_count) / max(0.001, now - first)),
     }
 

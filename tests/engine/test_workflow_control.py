@@ -6,6 +6,7 @@ import pytest
 
 from conveyor import Conveyor, Reject, TaskCancelled, TaskFailed
 from conveyor.errors import InvalidWorkflow, WorkflowNotFound
+from conveyor.flows.overview import newest
 from tests.engine.flow_kit import Tasks, User, kept, states
 from tests.running import at_work
 from tests.worker.harness import soon
@@ -143,3 +144,21 @@ async def test_a_run_that_is_not_there(app: Conveyor) -> None:
     for call in (handle.result(1), handle.status(), handle.info(), handle.cancel()):
         with pytest.raises(WorkflowNotFound):
             await call
+
+
+async def test_cancelling_reaches_the_workflow_within(app: Conveyor, tasks: Tasks) -> None:
+    inner = app.workflow("inner")
+    inner.add(tasks.note, "after", inner.add(tasks.hang).result)
+    outer = app.workflow("outer")
+    outer.include(inner)
+    async with kept(app):
+        handle = await outer.enqueue()
+        await soon(lambda: tasks.ran["hang"])
+        await handle.cancel("enough")
+        with pytest.raises(TaskCancelled, match="enough"):
+            await handle.result(20)
+        (run,) = [run for run in await newest(await handle._runs(), 10) if run.name == "inner"]
+        within = app.workflow_handle(run.id)
+        with pytest.raises(TaskCancelled, match="enough"):
+            await within.result(20)
+    assert tasks.ran == {"hang": 1}

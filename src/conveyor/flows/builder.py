@@ -48,6 +48,7 @@ class Workflow:
         self._lot = Lot(queue=queue_name(queue))
         self._drafts: list[Draft] = []
         self._names: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         self._conditions: list[Expression] = []
         self._last: Expression | None = None
         self._result: int | None = None
@@ -250,10 +251,11 @@ class Workflow:
         return used | {draft.number for draft in self._drafts if draft.number not in parents}
 
     def _draft(self, name: str, kind: str, lot: Lot) -> Draft:
-        unique, count = name, 1
+        unique = name
         while unique in self._names:
-            count += 1
-            unique = f"{name}-{count}"
+            # Ten thousand nodes may run one task: counting from 1 each time would take minutes.
+            self._counts[name] = self._counts.get(name, 1) + 1
+            unique = f"{name}-{self._counts[name]}"
         draft = Draft(len(self._drafts), unique, kind, lot)
         self._names[unique] = draft.number
         self._drafts.append(draft)

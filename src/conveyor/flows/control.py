@@ -10,6 +10,7 @@ import msgspec
 from conveyor.core import advance
 from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.errors import InvalidWorkflow
+from conveyor.core.graph import successor_id
 from conveyor.core.task import NewTask, Pause, State
 from conveyor.flows import births
 from conveyor.flows.advancer import Advancer
@@ -71,6 +72,9 @@ async def stop(
             trip.end(ids[task_id], state)
     for number in under_way.difference(plain):
         await _stop_map(runs, trip, number, for_good=for_good)
+    for task_id, number in ids.items():
+        if nodes[number].kind == "flow":
+            await _stop_inner(runs, known, successor_id(task_id, 0))
     await Advancer(runs.broker, runs.clock, runs).settle([trip])
 
 
@@ -93,6 +97,13 @@ async def _cancelled(runs: Runs, known: Known, ids: Mapping[str, int]) -> dict[s
             found |= await runs.broker.cancel(absent, by="workflow", reason=reason)
         states |= found
     return states
+
+
+async def _stop_inner(runs: Runs, known: Known, run_id: str) -> None:
+    """Cancel the run of a sub-workflow, if it was begun."""
+    cause = known.run.cancel
+    if cause is not None and run_id in await runs.load([run_id], fresh=0.0):
+        await cancel(runs, run_id, by=cause.by, reason=cause.reason)
 
 
 async def _stop_map(runs: Runs, trip: Trip, number: int, *, for_good: bool) -> None:
