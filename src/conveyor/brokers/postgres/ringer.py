@@ -23,7 +23,7 @@ class Ringer:
     """Rings the bells of queues: one statement at a time, for all that came up meanwhile."""
 
     def __init__(self, location: Location) -> None:
-        self._link = Link(location, READING)
+        self._link = Link(location, {**READING, "synchronous_commit": "off"})
         self._queues: set[str] = set()
         self._ringing: asyncio.Task[None] | None = None
 
