@@ -85,7 +85,7 @@ def chosen(found: argparse.Namespace) -> list[Peer]:
 def interpreter(peer: Peer) -> str:
     """The Python of a peer: BENCH_PYTHON_<NAME> says when it lives elsewhere.
 
-    Conveyor runs from the project's own, because it needs a redis-py that SAQ and Repid do not allow.
+    Conveyor runs from the project's own: it needs a redis-py that SAQ and Repid do not allow.
     """
     family = peer.module.rpartition(".")[2]
     if named := os.environ.get(f"BENCH_PYTHON_{family.upper()}"):
