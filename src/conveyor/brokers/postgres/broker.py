@@ -1,4 +1,4 @@
-"""The PostgreSQL broker: hot verbs on one connection, reads on a second, bells on a third."""
+"""The PostgreSQL broker: hot verbs on one connection, reads on a second, bells on two more."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.push import push
+from conveyor.brokers.postgres.ringer import Ringer
 from conveyor.brokers.postgres.rows import known_form
 from conveyor.brokers.postgres.step import adopt, step
 from conveyor.brokers.sql import STATES
@@ -53,6 +54,7 @@ class PostgresBroker:
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
         self._bell = Doorbell(self._location)
+        self._ringer = Ringer(self._location)
         self._floors: Floors | None = None
 
     def _now(self) -> float | None:
@@ -71,6 +73,7 @@ class PostgresBroker:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._ringer.close()
         await self._bell.close()
         await self._hot.close()
         await self._cold.close()
@@ -93,7 +96,9 @@ class PostgresBroker:
         give_up, sent = monotonic() + _TRY_SECONDS, False
         for trial in range(_TRIES):
             try:
-                return await self._hot.run(lambda c: push(c, tasks, self._now()))
+                answers = await self._hot.run(lambda c: push(c, tasks, self._now()))
+                self._ringer.ring({new.task.queue for new in tasks})
+                return answers
             except BrokerUnavailable as exc:
                 sent = sent or isinstance(exc, ReplyLost)
                 if not sent:

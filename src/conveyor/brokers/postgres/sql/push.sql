@@ -1,4 +1,4 @@
--- Store tasks, all or none; `keyed` are the positions of those with a key. Answers one row per keyed
+-- Store tasks, all or none, without ringing for them (see ringer.py); `keyed` are the positions of those with a key. Answers one row per keyed
 -- task whose key another task holds.
 CREATE OR REPLACE FUNCTION push(
     given double precision, ids uuid[], queues text[], names text[], priorities smallint[],
@@ -11,7 +11,6 @@ DECLARE
     taken uuid[] := '{}';
     woken text[];
     levels integer[];
-    which text;
     place integer;
     p integer;
     held record;
@@ -73,8 +72,5 @@ BEGIN
             ON CONFLICT (name) DO UPDATE SET used = q.used | excluded.used
                 WHERE q.used | excluded.used <> q.used;
         END IF;
-        FOREACH which IN ARRAY woken LOOP
-            PERFORM pg_notify(current_schema(), 'q' || which);
-        END LOOP;
     END IF;
 END $$;
