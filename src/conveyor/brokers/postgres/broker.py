@@ -24,6 +24,7 @@ from conveyor.brokers.base import (
 from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
 from conveyor.brokers.postgres.doorbell import Doorbell
+from conveyor.brokers.postgres.events import EventReader
 from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.options import locate
@@ -53,6 +54,7 @@ class PostgresBroker:
         self._clock = clock
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
+        self._events = EventReader(self._cold.run)
         self._bell = Doorbell(self._location)
         self._ringer = Ringer(self._location)
         self._floors: Floors | None = None
@@ -210,7 +212,7 @@ class PostgresBroker:
     @property
     def inspector(self) -> Inspector:
         """The read-only view."""
-        return PostgresInspector(self._read)
+        return PostgresInspector(self._read, self._events)
 
     async def _read(self, query: Callable[[Connection, float | None], Awaitable[Any]]) -> Any:
         async def run(connection: Connection) -> Any:

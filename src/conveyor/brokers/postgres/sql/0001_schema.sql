@@ -112,20 +112,10 @@ CREATE TABLE leader (
     role text PRIMARY KEY, holder text NOT NULL, until double precision NOT NULL
 ) WITH (fillfactor = 50);
 
--- The first transaction number that nobody has got yet, asked of a snapshot of its own.
-CREATE FUNCTION horizon() RETURNS xid8 LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    RETURN pg_snapshot_xmax(pg_current_snapshot());
-END $$;
-
--- Changes of state: one row per write, queue, state and execution number. Readers go by seq and must
--- not pass a writer that took a lower one and commits later. Defaults are computed in the order of the
--- columns: a writer has its transaction number before it takes its seq, and looks at the horizon after.
--- So whoever took a lower seq has a number below the horizon of this row.
+-- Changes of state: one row per write, queue, state and execution number. Rows are not committed in
+-- the order of their numbers: see events.py.
 CREATE TABLE event (
-    tx        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     seq       bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
-    horizon   xid8 NOT NULL DEFAULT horizon(),
     at        double precision NOT NULL,
     queue     text COLLATE "C" NOT NULL,
     state     smallint NOT NULL,

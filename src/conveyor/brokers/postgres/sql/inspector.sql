@@ -30,16 +30,6 @@ ORDER BY q.name
 SELECT info, until FROM worker
 WHERE NOT swept AND info IS NOT NULL AND until > now_or($1) ORDER BY id
 
--- name: events
--- Up to the last row whose horizon is behind all transactions under way: whoever took a lower seq has
--- ended, and is seen.
-SELECT seq, at, queue, state, execution, ids FROM event
-WHERE seq >= $1 AND seq <= (
-    SELECT e.seq FROM event e
-    WHERE e.seq >= $1 AND e.horizon <= pg_snapshot_xmin(pg_current_snapshot())
-    ORDER BY e.seq DESC LIMIT 1)
-ORDER BY seq LIMIT $2
-
 -- name: finals
 SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, now_or($2)
 FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)
