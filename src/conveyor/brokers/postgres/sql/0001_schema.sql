@@ -112,11 +112,10 @@ CREATE TABLE leader (
     role text PRIMARY KEY, holder text NOT NULL, until double precision NOT NULL
 ) WITH (fillfactor = 50);
 
--- Changes of state: one row per write, queue, state and execution number. `tx` lets readers wait
--- for writers that took a lower seq but commit later.
+-- Changes of state: one row per write, queue, state and execution number. Rows are not committed in
+-- the order of their numbers: see events.py.
 CREATE TABLE event (
     seq       bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
-    tx        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at        double precision NOT NULL,
     queue     text COLLATE "C" NOT NULL,
     state     smallint NOT NULL,

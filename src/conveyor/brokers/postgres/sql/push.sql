@@ -1,4 +1,4 @@
--- Store tasks, all or none; `keyed` are the positions of those with a key. Answers one row per keyed
+-- Store tasks, all or none, without ringing for them (see ringer.py); `keyed` are the positions of those with a key. Answers one row per keyed
 -- task whose key another task holds.
 CREATE OR REPLACE FUNCTION push(
     given double precision, ids uuid[], queues text[], names text[], priorities smallint[],
@@ -11,7 +11,6 @@ DECLARE
     taken uuid[] := '{}';
     woken text[];
     levels integer[];
-    which text;
     place integer;
     p integer;
     held record;
@@ -34,8 +33,7 @@ BEGIN
     END LOOP;
 
     WITH now AS MATERIALIZED (
-        -- Numbered first, then timed: floors rely on it (ADR 0008). No sooner than this: readers of
-        -- events suppose that this number and seq rise together.
+        -- Numbered first, then timed: floors rely on it (ADR 0008).
         SELECT pg_current_xact_id() AS number, now_or(given) AS clock
     ), given AS (
         SELECT t.*, n.clock, coalesce(n.clock + t.delay, t.due) AS start
@@ -73,8 +71,5 @@ BEGIN
             ON CONFLICT (name) DO UPDATE SET used = q.used | excluded.used
                 WHERE q.used | excluded.used <> q.used;
         END IF;
-        FOREACH which IN ARRAY woken LOOP
-            PERFORM pg_notify(current_schema(), 'q' || which);
-        END LOOP;
     END IF;
 END $$;

@@ -151,7 +151,7 @@ BEGIN
     oldest := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     clock := now_or(given);
     IF stamp OR cardinality(p_ids) > 0 THEN
-        PERFORM pg_current_xact_id();
+        PERFORM pg_current_xact_id();  -- before the clock of what is put back, as in push
     END IF;
     IF cardinality(f_ids) > 0 THEN
         finished := finish(clock, f_ids, f_executions, f_states, f_keeps, f_results, f_lasts,
