@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conveyor.core.task import Lease, Task, Terms
+from conveyor.worker.prefetch import GATED_AHEAD, Prefetch
 from conveyor.worker.waiting import Waiting
 
 
@@ -50,18 +51,26 @@ def test_the_overdue_are_taken_with_their_time() -> None:
     assert names(list(waiting)) == "hb"
 
 
-def test_gated_tasks_are_leased_for_free_slots_only() -> None:
-    waiting = Waiting()
-    assert waiting.slots(3) == 3
-    assert waiting.slots(0) == 0
-    waiting.add(lease("g", gated=True), 0.0)
-    assert waiting.slots(3) == 2
-    assert waiting.slots(1) == 0
+def test_both_kinds_are_counted() -> None:
+    assert (filled().gated, filled().plain) == (2, 2)
+
+
+def test_gated_tasks_are_leased_for_free_slots() -> None:
+    prefetch = Prefetch(3)
+    assert prefetch.want_gated(0, 0, 0) == 3
+    assert prefetch.want_gated(1, 1, 0) == 1
+    assert prefetch.want_gated(3, 0, 0) == 0
+
+
+def test_short_gated_tasks_are_leased_a_moment_ahead() -> None:
+    prefetch = Prefetch(10)
+    prefetch.ended(0.001)
+    assert prefetch.want_gated(10, 0, 0) == 10 * GATED_AHEAD / 0.001
+    prefetch.ended(0.2)
+    assert prefetch.want_gated(10, 0, 0) == 0
 
 
 def test_while_plain_tasks_fill_every_slot_one_gated_task_goes_before_them() -> None:
-    waiting = Waiting()
-    waiting.add(lease("a"), 0.0)
-    assert waiting.slots(0) == 1
-    waiting.add(lease("g", gated=True), 0.0)
-    assert waiting.slots(0) == 0
+    prefetch = Prefetch(3)
+    assert prefetch.want_gated(3, 0, 5) == 1
+    assert prefetch.want_gated(3, 1, 5) == 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
@@ -28,7 +28,7 @@ from conveyor.system import dice as system_dice
 from conveyor.worker import logs
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
-from conveyor.worker.executor import Executor, Run, Stop
+from conveyor.worker.executor import Executor, Run, Stop, where_to_run
 from conveyor.worker.follower import Follower
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
-    from conveyor.tasks import TaskDefinition
     from conveyor.worker.board import Board, LocalBoard
     from conveyor.worker.processes import ProcessPool
     from conveyor.worker.settings import WorkerSettings
@@ -220,7 +219,8 @@ class Engine:
             await self._refresh()
             await self._intake.note_held()
             batch = self.completer.take()
-            slots = self._waiting.slots(self.settings.concurrency - len(self._running))
+            line = self._waiting
+            slots = self._prefetch.want_gated(len(self._running), line.gated, line.plain)
             step = Step(self.token, self._queues, want, batch, slots)
             reply = await self._lineup.step(self.broker, step, self._held_queues())
         except BrokerError as exc:
@@ -325,7 +325,7 @@ class Engine:
         while self._waiting and len(self._running) < self.settings.concurrency:
             lease = self._waiting.next()
             definition = self.names[lease.task.name]
-            where = _where(lease, definition)
+            where = where_to_run(lease, definition)
             slot = self.board.started(lease.task.id, lease.execution, alone=where == "process")
             run = Run(lease, definition, where, slot)
             self._running[lease.task.id] = run
@@ -397,9 +397,3 @@ class Engine:
                 log_level=self.settings.log_level,
             )
         return self._pool
-
-
-def _where(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
-    if definition.executor == "process" or lease.must_run_alone:
-        return "process"
-    return "loop" if definition.is_async else "thread"

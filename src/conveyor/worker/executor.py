@@ -101,6 +101,13 @@ class Run:
         self.stuck = False
 
 
+def where_to_run(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
+    """Say where a task runs: loop, thread or process."""
+    if definition.executor == "process" or lease.must_run_alone:
+        return "process"
+    return "loop" if definition.is_async else "thread"
+
+
 class Executor:
     """Starts and stops runs; reports each end exactly once through `on_end(run, outcome)`."""
 

@@ -11,8 +11,8 @@ from conveyor.core.task import Lease
 class Waiting:
     """Leased and not started yet, each with the monotonic time it came in.
 
-    Gated tasks go first: their limits count from the lease, so they are leased only when they can
-    start at once, while plain ones are leased ahead.
+    Gated tasks go first: their limits count from the lease, so they are leased when they can start
+    almost at once, while plain ones are leased ahead.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,12 @@ class Waiting:
                 found.append(line.popleft())
         return found
 
-    def slots(self, free: int) -> int:
-        """How many gated tasks to lease when so many slots are free of running tasks. While plain
-        tasks are leased ahead no slot ever is, but they are short: one gated task goes before them.
-        """
-        return max(free - len(self._gated), 0 if self._gated or not self._plain else 1)
+    @property
+    def gated(self) -> int:
+        """How many of them are gated."""
+        return len(self._gated)
+
+    @property
+    def plain(self) -> int:
+        """How many of them are not."""
+        return len(self._plain)
