@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conveyor.core.envelope import Call, Sealed
 from conveyor.core.errors import InvalidOption
@@ -42,7 +42,8 @@ class Keyring:
     """
 
     def __init__(self, keys: Mapping[str, bytes | str], current: str | None = None) -> None:
-        if not isinstance(keys, Mapping) or not keys:
+        given: Any = keys
+        if not isinstance(given, Mapping) or not given:
             raise InvalidOption("Keyring: a dict of key ids and keys, one at least")
         self._ciphers = {key_id: _cipher(key_id, key) for key_id, key in keys.items()}
         self.current = current if current is not None else list(keys)[-1]
@@ -99,7 +100,7 @@ def _bound_to(task: Task, where: int | str) -> bytes:
     return f"{task.id}\0{task.name}\0{where!r}".encode()
 
 
-def _cipher(key_id: str, key: bytes | str) -> AESGCM:
+def _cipher(key_id: Any, key: Any) -> AESGCM:
     if not isinstance(key_id, str) or not 0 < len(key_id) <= _ID or not key_id.isprintable():
         # Not shown: id and key may have changed places.
         raise InvalidOption(f"Keyring: a key id is a text of 1 to {_ID} printable characters")
