@@ -14,6 +14,7 @@ from conveyor.cli.failures import NOT_FOUND, explained, fail
 from conveyor.cli.output import as_json, moment, table
 from conveyor.cli.queues import login
 from conveyor.core.limits import Concurrency, Rate
+from conveyor.core.options import queue_name
 from conveyor.core.strike import Comparison, Strike
 from conveyor.core.task import Pause
 
@@ -150,7 +151,7 @@ def add(
     url: Url = None,
 ) -> None:
     """Hold back tasks for which everything given holds; prints the strike's id."""
-    from conveyor.brokers.strikes import put_strike
+    from conveyor.brokers.strikes import forget_strikes, put_strike
     from conveyor.system import new_id
 
     now = time.time()
@@ -158,14 +159,19 @@ def add(
         made = Strike(
             id=new_id(),
             name=name,
-            queue=queue,
+            queue=None if queue is None else queue_name(queue),
             where=tuple(map(Comparison.parse, where or ())),
             reason=reason,
             by=by or login(),
             at=now,
             until=None if seconds is None else now + seconds,
         )
-    with_broker(url, lambda broker: put_strike(broker, made))
+
+    async def put(broker: Broker) -> None:
+        await forget_strikes(broker, now)
+        await put_strike(broker, made)
+
+    with_broker(url, put)
     typer.echo(made.id)
 
 
