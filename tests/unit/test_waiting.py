@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conveyor.core.gates import SLACK, Gate
 from conveyor.core.task import Lease, Task, Terms
-from conveyor.worker.prefetch import GATED_AHEAD, Prefetch
+from conveyor.worker.prefetch import GATED_AHEAD, GATED_TURNS, Prefetch
 from conveyor.worker.waiting import Waiting
 
 
@@ -76,8 +76,10 @@ def test_gated_tasks_are_leased_for_free_slots() -> None:
 def test_short_gated_tasks_are_leased_a_moment_ahead() -> None:
     prefetch = Prefetch(10)
     prefetch.ended(0.001)
-    assert prefetch.want_gated(10, 0, 0) == 10 * GATED_AHEAD / 0.001
-    prefetch.ended(0.2)
+    assert prefetch.want_gated(10, 0, 0) == 10 * GATED_TURNS
+    prefetch.ended(0.03)
+    assert prefetch.want_gated(10, 0, 0) == int(10 * GATED_AHEAD / 0.03)
+    prefetch.ended(1.0)
     assert prefetch.want_gated(10, 0, 0) == 0
 
 

@@ -87,7 +87,8 @@ def why(facts: Facts) -> list[Reason]:
 
 def _finished(facts: Facts) -> Reason:
     info = facts.info
-    text = f"it is final: {info.state}" + (f", {info.reason}" if info.reason else "")
+    said = info.reason if info.reason != info.state else ""
+    text = f"it is final: {info.state}" + (f", {said}" if said else "")
     again = "" if info.state is State.SUCCEEDED else "requeue it"
     return Reason(code="finished", text=text, opens=again)
 
@@ -172,7 +173,7 @@ def _gate(view: GateView, facts: Facts) -> list[Reason]:
     if refused.why == "closed":
         pause = view.pause
         until = "" if refused.at is None else f" for {_span(refused.at - facts.now)} more"
-        text = f"{name} is paused{_by(pause) if pause else ''}{until}"
+        text = f"{name} is paused{until}{_by(pause) if pause else ''}"
         return [Reason(code="closed", text=text, opens="resuming the limit", at=refused.at)]
     if refused.why == "rate":
         rate = view.gate.rate if view.state.rate is None else view.state.rate

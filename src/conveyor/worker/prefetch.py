@@ -8,6 +8,8 @@ AHEAD_SECONDS = 0.25
 GATED_AHEAD = 0.02
 """The same for gated tasks, whose limits count from the lease: short beside the slack that bursts
 keep for it (`conveyor.core.gates.SLACK`)."""
+GATED_TURNS = 2
+"""Gated tasks leased ahead for each slot, at most: whoever's turn it is comes after them."""
 SLOW = 0.1
 """Seconds. Tasks that take this long on average are leased for free slots only."""
 _WEIGHT = 0.05
@@ -47,5 +49,6 @@ class Prefetch:
         room = self._slots - running - gated
         average = self._average
         if average is not None and average < SLOW:
-            room += min(MOST_PER_STEP, int(self._slots * GATED_AHEAD / max(average, 1e-6)))
+            turns = min(GATED_TURNS, GATED_AHEAD / max(average, 1e-6))
+            room += min(MOST_PER_STEP, int(self._slots * turns))
         return max(room, 0 if gated or not plain else 1)
