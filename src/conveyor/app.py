@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 
 from conveyor.client import UNTIL_COMMITTED, Client, TaskHandle, conflict_of, created_or_raise
 from conveyor.connections import Connections, running_loop
+from conveyor.context import running_task
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
 from conveyor.core.errors import InvalidOption, InvalidURL, UnknownTask
@@ -29,12 +30,17 @@ from conveyor.system import new_id
 from conveyor.tasks import BoundTask, P, TaskDecorator, TaskDefinition
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+    from sqlalchemy.orm import Session, sessionmaker
+
     from conveyor.brokers.base import Pushed
     from conveyor.core.clock import Clock
     from conveyor.core.task import NewTask
     from conveyor.offload import Offload
     from conveyor.sealing import Keyring
 
+    Sessions = async_sessionmaker[AsyncSession] | sessionmaker[Session]
 T = TypeVar("T")
 DEFAULT_URL = "sqlite:///conveyor.db"
 Lifespan = Callable[["Conveyor"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -48,7 +54,8 @@ class Conveyor(Connections):
     enqueue and execution. `lifespan` is an async context manager function entered once per worker
     process: the mapping it yields is `current_task().state`. `retry` and `result_ttl` (seconds)
     are the defaults of all tasks. `keys` seal the arguments that tasks name in `encrypt`; `offload`
-    says where large arguments go.
+    says where large arguments go. `sessions` (an SQLAlchemy sessionmaker of either kind) are for
+    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers watch.
 
     Nothing connects before the first use. `async with app:` closes everything at its end.
     """
@@ -63,6 +70,8 @@ class Conveyor(Connections):
         result_ttl: float | timedelta = 86_400.0,
         keys: Keyring | None = None,
         offload: Offload | None = None,
+        sessions: Sessions | None = None,
+        outbox: str | Engine | AsyncEngine | None = None,
         clock: Clock | None = None,
     ) -> None:
         if url is not None and not isinstance(url, str):
@@ -77,6 +86,8 @@ class Conveyor(Connections):
         self.retry = policy_of(retry, Retry())
         self.result_ttl = seconds(result_ttl, "result_ttl")
         self.packing = Packing(keys, offload)
+        self.sessions = sessions
+        self.outbox = outbox
         self.definitions: dict[str, TaskDefinition[..., Any, Any]] = {}
         self._push = push_chain(self.middleware, self._push_one)
 
@@ -104,6 +115,9 @@ class Conveyor(Connections):
         turns; `partition_by` runs the tasks of a key one at a time, in order, through retries.
         `unique` and `debounce` make several enqueues one task. See `conveyor.limits`.
 
+        `transactional=True` gives it a session of the app's `sessions` as `current_task().session`,
+        which commits together with its success; see `conveyor.transactions`.
+
         `version` counts incompatible changes of the signature, `migrate` turns the arguments of an
         older version into those of the next, `aliases` are names it had before; `encrypt` names
         parameters to be sealed with the app's keys. Raises `InvalidOption` for a value that makes
@@ -125,6 +139,10 @@ class Conveyor(Connections):
             raise InvalidOption(
                 f"two tasks are named {definition.name!r}: give one of them another with name=…"
             )
+        if definition.transactional:
+            from conveyor.transactions.lending import must_fit
+
+            must_fit(self.sessions, definition.name, is_async=definition.is_async)
         self.definitions[definition.name] = definition
         return definition
 
@@ -214,7 +232,8 @@ class Conveyor(Connections):
         for session in sessions.values():
             if session is not None:
                 return session
-        return None
+        task = running_task()
+        return task.joined_session if task is not None and task.app is self else None
 
     def _push_within(self, session: object) -> PushNext:
         async def last(task: NewTask) -> Any:

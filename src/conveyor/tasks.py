@@ -233,6 +233,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         on_uncertain: Literal["stop", "continue"] = "stop",
         rules: Rules | None = None,
         evolution: Evolution | None = None,
+        transactional: bool = False,
     ) -> None:
         super().__init__(self, options, rules)
         self.fn = fn
@@ -247,6 +248,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         self.aliases = changes.aliases
         self.encrypt = changes.encrypt
         self.executor = executor
+        self.transactional = transactional
         self.on_uncertain = on_uncertain
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = Signature(fn, name)

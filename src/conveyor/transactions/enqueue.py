@@ -15,6 +15,7 @@ from conveyor.transactions.database import Database
 from conveyor.transactions.homes import Homes
 from conveyor.transactions.hooks import after_commit
 from conveyor.transactions.lending import Lent, async_session, sync_session
+from conveyor.transactions.locks import writing
 from conveyor.transactions.outbox import put
 from conveyor.transactions.relay import Outgoing
 from conveyor.transactions.savepoints import must_be_sound
@@ -109,12 +110,13 @@ def _store(
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         must_be_sound(session, connection)
+        writing(session)
     joining = homes.find(connection)
     if joining is None:
         return _store_in_outbox(app, session, connection, tasks)
     answers, bell = joining.push(Lent(connection), tasks)
     if bell is not None:
-        after_commit(session, _ring, bell)
+        after_commit(session, ring, bell)
     return answers
 
 
@@ -128,7 +130,8 @@ def _store_in_outbox(
     return answers
 
 
-def _ring(bells: list[Bell]) -> None:
+def ring(bells: list[Bell]) -> None:
+    """Ring them. An after-commit hook."""
     for bell in bells:
         bell()
 

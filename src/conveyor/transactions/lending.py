@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import AdaptedConnection
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from conveyor.core.errors import InvalidOption
 
@@ -49,6 +49,17 @@ def async_session(session: object) -> AsyncSession:
     if isinstance(session, Session | scoped_session):
         raise InvalidOption("session= is a Session: use enqueue_sync, or give enqueue AsyncSession")
     raise InvalidOption(f"session={type(session).__name__}: an SQLAlchemy AsyncSession")
+
+
+def must_fit(sessions: object, name: str, *, is_async: bool) -> None:
+    """Raise `InvalidOption` unless the sessionmaker is of the kind that the function can use."""
+    kind: type[object] = async_sessionmaker if is_async else sessionmaker
+    if not isinstance(sessions, kind):
+        function = "an async function" if is_async else "a function"
+        raise InvalidOption(
+            f"task {name!r}: transactional=True on {function} needs "
+            f"Conveyor(sessions={kind.__name__}(engine))"
+        )
 
 
 def sync_session(session: object) -> Session:

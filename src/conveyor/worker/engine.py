@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
@@ -24,9 +24,10 @@ from conveyor.core.task import Lease
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
 from conveyor.worker import logs
+from conveyor.worker.chores import chores
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
-from conveyor.worker.executor import Executor, Run, Stop
+from conveyor.worker.executor import Executor, Run, Stop, place_of
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
-    from conveyor.tasks import TaskDefinition
     from conveyor.worker.board import Board, LocalBoard
     from conveyor.worker.processes import ProcessPool
     from conveyor.worker.settings import WorkerSettings
@@ -144,6 +144,7 @@ class Engine:
         beside = [
             asyncio.create_task(self._pulse(), name="conveyor-pulse"),
             asyncio.create_task(self._notes.keep(), name="conveyor-notes"),
+            *chores(self.app, self.broker, self._clock, self._dice),
         ]
         try:
             async with (
@@ -320,7 +321,7 @@ class Engine:
         while self._waiting and len(self._running) < self.settings.concurrency:
             lease = self._waiting.next()
             definition = self.names[lease.task.name]
-            where = _where(lease, definition)
+            where = place_of(lease, definition)
             slot = self.board.started(lease.task.id, lease.execution, alone=where == "process")
             run = Run(lease, definition, where, slot)
             self._running[lease.task.id] = run
@@ -392,9 +393,3 @@ class Engine:
                 log_level=self.settings.log_level,
             )
         return self._pool
-
-
-def _where(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
-    if definition.executor == "process" or lease.must_run_alone:
-        return "process"
-    return "loop" if definition.is_async else "thread"
