@@ -10,7 +10,17 @@ from typing import Annotated, cast
 
 import typer
 
-from conveyor.cli import contract, dead, enqueue, flow_control, operations, queues, running, tasks
+from conveyor.cli import (
+    contract,
+    dead,
+    effects,
+    enqueue,
+    flow_control,
+    operations,
+    queues,
+    running,
+    tasks,
+)
 from conveyor.cli.failures import BAD_INPUT
 
 app = typer.Typer(
@@ -53,6 +63,8 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
+app.add_typer(effects.effects, name="effects")
+app.add_typer(effects.outbox, name="outbox")
 
 
 def add_commands(root_app: typer.Typer) -> None:

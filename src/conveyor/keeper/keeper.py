@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
+from conveyor.keeper.effects import EffectBroom
 from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
 from conveyor.keeper.watch import ClockWatch
@@ -53,6 +54,7 @@ class Keeper:
         self._lease = lease
         self._every = every
         self._watch = ClockWatch()
+        self._effects = EffectBroom(broker)
         self._trust_from = float("-inf")
         self.leading = False
 
@@ -79,6 +81,7 @@ class Keeper:
         if not leading:
             return False
         await self._tidy()
+        await self._effects.sweep(self._clock.monotonic())
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
         return True
