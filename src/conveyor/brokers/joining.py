@@ -6,12 +6,14 @@ written through it is there when that transaction commits, and never when it doe
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from conveyor.brokers.base import Pushed, Settlement
 from conveyor.core.task import NewTask
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 Bell = Callable[[], None]
