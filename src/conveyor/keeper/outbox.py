@@ -43,6 +43,7 @@ class OutboxRelay:
         self._seen: frozenset[str] = frozenset()
         self._ask_at = float("-inf")
         self._leads = False
+        self._elsewhere = False
 
     async def run(self) -> None:
         """Relay until cancelled, through every outage of the broker and the database."""
@@ -55,6 +56,8 @@ class OutboxRelay:
         try:
             while True:
                 try:
+                    if await self._is_home(database):
+                        return
                     await self.round(database)
                 except (BrokerError, SQLAlchemyError, OSError) as exc:
                     log.warning("the outbox waits: %s", exc)
@@ -87,6 +90,17 @@ class OutboxRelay:
             if len(ids) < BATCH:
                 log.info("relayed %d task(s) that were left in the outbox", relayed)
                 return relayed
+
+    async def _is_home(self, database: Database) -> bool:
+        """Whether the broker is in this very database: then nothing is ever in an outbox."""
+        if self._elsewhere:
+            return False
+        from conveyor.transactions.homes import Homes
+
+        homes = Homes(self._broker)
+        await homes.prepare(database.engine, ())
+        self._elsewhere = await database.run(lambda c: homes.find(c) is None)
+        return not self._elsewhere
 
     async def _lead(self, database: Database) -> bool:
         now = self._clock.monotonic()

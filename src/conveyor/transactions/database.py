@@ -38,6 +38,11 @@ class Database:
         except (ArgumentError, SQLAlchemyError, ModuleNotFoundError) as exc:
             raise InvalidOption(f"outbox=: an SQLAlchemy engine or URL ({exc})") from None
 
+    @property
+    def engine(self) -> Engine:
+        """The synchronous engine."""
+        return self._engine.sync_engine if isinstance(self._engine, AsyncEngine) else self._engine
+
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction. Raises SQLAlchemy's errors."""
         engine = self._engine

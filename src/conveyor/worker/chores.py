@@ -22,12 +22,7 @@ def chores(
     place = app.outbox
     if place is None and app.sessions is not None:
         place = app.sessions.kw.get("bind")
-    if place is None or not needs_outbox(app, broker):
+    if place is None:
         return []
     relay = OutboxRelay(broker, place, clock, dice, new_id())
     return [asyncio.create_task(relay.run(), name="conveyor-outbox")]
-
-
-def needs_outbox(app: Conveyor, broker: Broker) -> bool:
-    """Whether somebody asked for the relay, or a store that joins no transaction needs it."""
-    return app.outbox is not None or getattr(broker, "joining", None) is None
