@@ -198,7 +198,7 @@ def some_lanes(rig: Rig, dice: random.Random) -> list[Task]:
             slots(9, key="shared"),
             per_second(7, burst=25, key="shared"),
         ]
-        fair = dice.choice([None, None, key])
+        fair = dice.choice([None, key])
         chosen = dice.sample(gates, dice.randint(0 if fair else 1, 2))
         kinds.append((chosen, fair, weight, dice.choice([4, 5, 5, 5])))
     tasks = list[Task]()

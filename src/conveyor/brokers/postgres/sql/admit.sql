@@ -37,7 +37,7 @@ END $$;
 -- Pass so many tasks through gates that admit them. Their slots are written with their leases.
 CREATE OR REPLACE FUNCTION take_gates(
     now double precision, gates asked[], number integer
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     g asked;
 BEGIN
@@ -48,6 +48,7 @@ BEGIN
             UPDATE gate SET running = g.running + number WHERE id = g.gate;
         END IF;
     END LOOP;
+    RETURN true;
 END $$;
 
 -- Make room for a newcomer: ask the longest-running holder of a slot to stop, unless one has been.
@@ -93,16 +94,21 @@ CREATE OR REPLACE FUNCTION move_lane(
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     least_vtime double precision := '-infinity';
+    tail integer;
 BEGIN
     IF weight IS NOT NULL THEN
         least_vtime := l.vtime;
         IF leased > 0 THEN
             l.remain := coalesce(l.remain, weight) - leased;
         END IF;
+        IF l.remain < 0 THEN
+            -- Further turns, nobody having waited for one.
+            tail := -l.remain % weight;
+        END IF;
         IF l.remain <= 0 THEN
             least_vtime := greatest(l.vtime, clock - 60 * l.priority);
             l.turn := nextval('turn');
-            l.remain := NULL;
+            l.remain := weight - nullif(tail, 0);
         END IF;
     END IF;
     IF filled.gate IS NULL THEN
@@ -132,12 +138,15 @@ END $$;
 -- plain line comes first. `ahead` of the head are so many plain ones and, in the step, `before` it
 -- so many gated ones.
 CREATE OR REPLACE FUNCTION run_behind(
-    l lane, head waiting, weight integer, gates asked[], number integer, next_lane lane,
+    clock double precision, l lane, head waiting, weight integer, gates asked[], number integer, next_lane lane,
     plain double precision[], ahead integer, before integer, want integer,
     OUT places tid[], OUT ids uuid[], OUT executions integer[], OUT aheads integer[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     least_vtime double precision := CASE WHEN weight IS NULL THEN '-infinity' ELSE l.vtime END;
+    -- Where the turn ends, and where the next one begins if nobody else waits for one.
+    turn integer := coalesce(l.remain, weight);
+    next_vtime double precision := clock - 60 * l.priority;
     rates double precision[];
     bursts double precision[];
     costs double precision[];
@@ -156,6 +165,7 @@ BEGIN
     FROM (
         SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND EXISTS (
                 SELECT 1 FROM gated g WHERE g.id = o.id AND g.key IS NULL
+                    AND g.weight IS NOT DISTINCT FROM run_behind.weight
             ) AND (gates = '{}' OR NOT EXISTS (
                 SELECT 1 FROM toll t WHERE t.id = o.id AND (
                     t.rate <> rates[t.n + 1] OR t.burst <> bursts[t.n + 1]
@@ -163,15 +173,22 @@ BEGIN
                     OR t.line <> lines[t.n + 1] OR t.on_full <> full_ones[t.n + 1])
             ))) OVER (ORDER BY o.n) AS is_taken
         FROM (
-            SELECT w.place, w.id, w.execution, row_number() OVER () AS n,
-                greatest(ahead, width_bucket(greatest(w.vtime, least_vtime), plain)) AS ahead,
-                next_lane.id IS NULL OR (greatest(w.vtime, least_vtime), l.turn, l.id)
+            SELECT w.place, w.id, w.execution, w.n,
+                greatest(ahead, width_bucket(w.vtime, plain)) AS ahead,
+                next_lane.id IS NULL OR (w.vtime, l.turn, l.id)
                     < (next_lane.vtime, next_lane.turn, next_lane.id) AS vtime_fits
             FROM (
-                SELECT x.ctid AS place, x.id, x.execution + 1 AS execution, x.vtime FROM waiting x
-                WHERE x.queue = head.queue AND x.lane = head.lane
-                    AND (x.vtime, x.execution, x.id) > (head.vtime, head.execution, head.id)
-                ORDER BY x.vtime, x.execution, x.id LIMIT number - 1 FOR UPDATE SKIP LOCKED) w
+                SELECT y.place, y.id, y.execution, y.n,
+                    greatest(y.vtime, least_vtime, CASE WHEN y.n >= turn THEN next_vtime END) AS vtime
+                FROM (
+                    SELECT v.*, row_number() OVER () AS n FROM (
+                        SELECT x.ctid AS place, x.id, x.execution + 1 AS execution, x.vtime
+                        FROM waiting x WHERE x.queue = head.queue AND x.lane = head.lane
+                            AND (x.vtime, x.execution, x.id) > (head.vtime, head.execution, head.id)
+                        ORDER BY x.vtime, x.execution, x.id LIMIT number - 1 FOR UPDATE SKIP LOCKED
+                    ) v
+                ) y
+            ) w
         ) o
     ) r WHERE r.is_taken;
 END $$;
@@ -262,16 +279,21 @@ DECLARE
     head record;
     l lane;
     next_lane lane;
+    is_alone boolean;
     got record;
     told record;
     run record;
     gates asked[];
+    is_taken boolean;
     g asked;
     filled asked;
     upto integer;
     ids uuid[] := '{}';
     numbers integer[] := '{}';
     written integer := 0;
+    from_vtime double precision := '-infinity';
+    from_turn bigint := 0;
+    from_id uuid := '00000000-0000-0000-0000-000000000000';
 BEGIN
     number := 0;
     places := '{}';
@@ -285,6 +307,7 @@ BEGIN
         SELECT o.lane, h.* INTO head FROM (
             SELECT o AS lane, o.id FROM lane o
             WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
+                AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
             ORDER BY o.vtime, o.turn, o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) o LEFT JOIN LATERAL (
             SELECT w.ctid AS place, w AS row, w.id, w.execution + 1 AS number, g.weight, g.gates,
@@ -292,6 +315,11 @@ BEGIN
             FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = o.id
             ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED
         ) h ON true;
+        IF NOT FOUND AND from_vtime > '-infinity' AND looks >= 0 THEN
+            -- A lane may have moved forward, or come from elsewhere.
+            from_vtime := '-infinity';
+            CONTINUE;
+        END IF;
         IF NOT FOUND OR looks < 0 THEN
             again := EXISTS (SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL);
             EXIT;
@@ -302,8 +330,18 @@ BEGIN
             -- It was not that one's turn: somebody else holds it.
             skipped := skipped || next_lane.id;
         END IF;
+        is_alone := l.id = (head.lane).id AND head.weight IS NOT NULL;
         l := head.lane;
+        IF is_alone THEN
+            is_alone := l.gate IS NULL AND NOT EXISTS (
+                SELECT 1 FROM lane o
+                WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped));
+        END IF;
         next_lane := NULL;
+        -- Where this lane stood, its old row is in the way of every look to come.
+        from_vtime := l.vtime;
+        from_turn := l.turn;
+        from_id := l.id;
         IF plain IS NULL THEN
             plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
                     SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
@@ -313,6 +351,9 @@ BEGIN
         ahead := greatest(ahead, width_bucket(l.vtime, plain));
         EXIT WHEN number + ahead >= want;
         IF head.id IS NULL THEN
+            IF l.gate IS NOT NULL THEN
+                from_vtime := '-infinity';
+            END IF;
             IF NOT close_lane(which, l.id, l.gate) THEN
                 skipped := skipped || l.id;
             END IF;
@@ -327,13 +368,16 @@ BEGIN
             END IF;
         END IF;
         upto := CASE WHEN head.has_key THEN 1 ELSE least(
-            slots - number, want - ahead - number, coalesce(l.remain, head.weight)) END;
+            slots - number, want - ahead - number,
+            -- One turn follows the other where nobody else waits for one.
+            CASE WHEN is_alone THEN NULL ELSE coalesce(l.remain, head.weight) END) END;
         filled := NULL;
         gates := '{}';
         IF head.gates <> '{}' THEN
             told := ask_gates(given, head.id, upto);
             IF told.number = 0 THEN
                 woke := woke OR coalesce(l.gate <> told.refused_by, false);
+                from_vtime := '-infinity';
                 IF told.is_full AND told.on_full = 'cancel_oldest' THEN
                     -- That may be one of those admitted just now.
                     PERFORM write_leases(
@@ -354,6 +398,7 @@ BEGIN
                     IF g.gate = l.gate AND (g.rate > 0 OR g.holds AND g.running < g.most
                         OR g.running + 1 < g.most) THEN
                         woke := wake(l.gate, which, 1) OR woke;
+                        from_vtime := '-infinity';
                     END IF;
                 END LOOP;
             END IF;
@@ -368,11 +413,13 @@ BEGIN
                 DELETE FROM uniq u WHERE u.id = head.id;
             END IF;
         ELSE
-            SELECT o.* INTO next_lane FROM lane o
-            WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped)
-            ORDER BY o.vtime, o.turn, o.id LIMIT 1;
-            run := run_behind(
-                l, head.row, head.weight, gates, upto, next_lane, plain, ahead, number - 1, want);
+            IF is_alone IS NOT TRUE THEN
+                SELECT o.* INTO next_lane FROM lane o
+                WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped)
+                ORDER BY o.vtime, o.turn, o.id LIMIT 1;
+            END IF;
+            run := run_behind(clock, l, head.row, head.weight, gates, upto, next_lane, plain,
+                ahead, number - 1, want);
             upto := 1 + coalesce(cardinality(run.ids), 0);
             DELETE FROM waiting w WHERE w.ctid = ANY (head.place || run.places);
             IF upto > 1 THEN
@@ -386,7 +433,7 @@ BEGIN
             END IF;
         END IF;
         IF head.gates <> '{}' THEN
-            PERFORM take_gates(told.now, gates, upto);
+            is_taken := take_gates(told.now, gates, upto);
             FOREACH g IN ARRAY gates LOOP
                 IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
                     filled := g;
