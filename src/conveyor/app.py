@@ -274,14 +274,21 @@ class Conveyor(Connections, Scheduling):
 
     async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
         tasks = [self._new_task(call) for call in calls]
-        if any(self.packing.wraps(call.definition) for call in calls):
-            # Off the loop: a blob may have to be written.
-            return await asyncio.to_thread(self._packed, calls, tasks)
-        return tasks
+        wraps = self.packing.wraps
+        if not any(
+            wraps(new.task, call.definition) for call, new in zip(calls, tasks, strict=True)
+        ):
+            return tasks
+        if self.packing.offload is None:
+            return self._packed(calls, tasks)
+        # Off the loop: a blob may have to be written.
+        return await asyncio.to_thread(self._packed, calls, tasks)
 
     def _packed(self, calls: Sequence[BoundTask[Any]], tasks: list[NewTask]) -> list[NewTask]:
         return [
             msgspec.structs.replace(new, task=self.packing.pack(new.task, call.definition))
+            if self.packing.wraps(new.task, call.definition)
+            else new
             for call, new in zip(calls, tasks, strict=True)
         ]
 

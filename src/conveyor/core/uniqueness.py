@@ -101,6 +101,12 @@ def unique_of(unique: Unique | str | float | timedelta | None) -> Unique | None:
     return unique if unique is None or isinstance(unique, Unique) else Unique(unique)
 
 
+def keep_secret(unique: Unique | None) -> None:
+    """Raise `InvalidOption` for a rule that would store a digest of sealed arguments."""
+    if unique is not None and unique.key is None:
+        raise InvalidOption("unique= beside encrypt= needs a key function of what is not secret")
+
+
 def debounce_of(debounce: Any) -> Debounce | None:
     """Return it if it is a `Debounce` or None. Raises `InvalidOption`."""
     if debounce is not None and not isinstance(debounce, Debounce):

@@ -39,14 +39,23 @@ def prepare(
     """
     payload = lease.task.payload
     if packing is not None and (definition.version > 1 or is_wrapped(payload)):
-        payload = packing.unpack(lease.task, definition)
+        try:
+            payload = packing.unpack(lease.task, definition)
+        except msgspec.DecodeError as exc:
+            raise _misfit(definition, exc) from None
     try:
         return definition.signature.decode(payload)
     except (msgspec.DecodeError, InvalidArguments, ValueError, TypeError) as exc:
-        text = str(exc).removesuffix("; nothing was enqueued")
-        raise BadArguments(
-            f"the stored arguments do not fit {definition.name}{definition.signature.text}: {text}"
-        ) from None
+        raise _misfit(definition, exc) from None
+
+
+def _misfit(definition: TaskDefinition[..., Any, Any], exc: Exception) -> BadArguments:
+    text = str(exc).removesuffix("; nothing was enqueued")
+    if definition.encrypt:
+        # Models quote what does not fit them.
+        text = f"{type(exc).__name__}, whose text is not kept because arguments are sealed"
+    where = f"{definition.name}{definition.signature.text}"
+    return BadArguments(f"the stored arguments do not fit {where}: {text}")
 
 
 def outcome_of_value(definition: TaskDefinition[..., Any, Any], value: Any) -> Outcome:
