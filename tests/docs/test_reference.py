@@ -74,6 +74,7 @@ def _parameters(function: object) -> list[str]:
         "conveyor.strikes",
         "conveyor.testing",
         "conveyor.workflows",
+        "conveyor.transactions",
     ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:

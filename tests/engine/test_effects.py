@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from conveyor import Conveyor, current_task
+from conveyor import Conveyor, Reject, current_task
 from conveyor.core.errors import InvalidOption, TaskNotFound
 from conveyor.core.task import State
 from conveyor.effects import effect, effects_of, resolve
+from conveyor.keeper.effects import EffectBroom
 from tests.running import at_work, ended
 
 
@@ -182,3 +183,20 @@ async def test_from_a_thread(app: Conveyor) -> None:
 def test_a_policy_that_is_none() -> None:
     with pytest.raises(InvalidOption, match="hold, skip, resend"):
         effect("smtp", 1, policy="perhaps")  # type: ignore[arg-type]
+
+
+async def test_effects_are_forgotten_with_their_success(app: Conveyor) -> None:
+    @app.task(queue="default")
+    async def mail(fails: bool) -> None:
+        async with effect("smtp", "ada"):
+            pass
+        if fails:
+            raise Reject("for good")
+
+    async with at_work(app) as worker:
+        good, bad = await mail.enqueue(False), await mail.enqueue(True)
+        for handle in (good, bad):
+            await ended(handle)
+        assert await EffectBroom(worker.broker).sweep(0.0) == 1
+    assert await effects_of(app, good.id) == []
+    assert len(await effects_of(app, bad.id)) == 1

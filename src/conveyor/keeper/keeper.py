@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
 from conveyor.flows.sweeper import Sweeper
+from conveyor.keeper.effects import EffectBroom
 from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
 from conveyor.keeper.ticker import Ticker
@@ -58,6 +59,7 @@ class Keeper:
         self._every = every
         self._watch = ClockWatch()
         self._flows = Sweeper(broker, clock)
+        self._effects = EffectBroom(broker)
         self._trust_from = float("-inf")
         self._ticker = Ticker(broker, clock, holder)
         self.leading = False
@@ -103,6 +105,7 @@ class Keeper:
         if not leading:
             return False
         await self._tidy()
+        await self._effects.sweep(self._clock.monotonic())
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
         await self._flows.round()
