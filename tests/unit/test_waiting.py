@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conveyor.core.gates import SLACK, Gate
 from conveyor.core.task import Lease, Task, Terms
 from conveyor.worker.prefetch import GATED_AHEAD, Prefetch
 from conveyor.worker.waiting import Waiting
@@ -49,6 +50,16 @@ def test_the_overdue_are_taken_with_their_time() -> None:
         ("a", 0.0),
     ]
     assert names(list(waiting)) == "hb"
+
+
+def test_whoever_has_an_old_token_goes_back() -> None:
+    waiting = filled()
+    for name, gate in (("r", Gate("rate", rate=50.0)), ("s", Gate("slots", most=3))):
+        task = Task(name, name, "q", 5, b"", 0.0, terms=Terms((gate,), None, "x"))
+        waiting.add(Lease(task, 1), 10.0)
+    assert waiting.late(10.0 + SLACK) == []
+    assert names(waiting.late(10.01 + SLACK)) == "r"
+    assert names(list(waiting)) == "ghsab"
 
 
 def test_both_kinds_are_counted() -> None:

@@ -5,13 +5,21 @@ They never run in the store: what travels with the task is their answer.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from conveyor.core.errors import InvalidArguments
+from conveyor.core.errors import InvalidArguments, InvalidOption
 
 KeyFunction = Callable[..., Any]
 MAX_KEY = 256
+
+
+def must_be_function(value: Any, option: str) -> None:
+    """Raise `InvalidOption` for anything but None or a function that answers at once."""
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        what = "not async: it is asked at every enqueue" if callable(value) else "of the arguments"
+        raise InvalidOption(f"{option}={value!r}: a function, {what}")
 
 
 def called(

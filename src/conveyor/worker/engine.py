@@ -323,6 +323,7 @@ class Engine:
         self._start_waiting()
 
     def _start_waiting(self) -> None:
+        self.completer.release(self._waiting.late(self._clock.monotonic()))
         while self._waiting and len(self._running) < self.settings.concurrency:
             lease = self._waiting.next()
             definition = self.names[lease.task.name]

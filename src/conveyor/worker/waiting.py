@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from conveyor.core.gates import SLACK
 from conveyor.core.task import Lease
 
 
@@ -36,6 +37,19 @@ class Waiting:
         """Take the one that starts next."""
         lease, _ = (self._gated or self._plain).popleft()
         return lease
+
+    def late(self, now: float) -> list[Lease]:
+        """Take those with a rate that waited longer than bursts leave room for: who starts on an
+        old token starts beside those of newer ones, and more than the limit allows.
+        """
+        before = now - SLACK
+        late = [
+            lease
+            for lease, since in self._gated
+            if since < before and lease.task.terms is not None
+            if any(gate.rate > 0 for gate in lease.task.terms.gates)
+        ]
+        return self.take([lease.task.id for lease in late]) if late else []
 
     def take(self, ids: Iterable[str]) -> list[Lease]:
         """Take those with these ids."""
