@@ -9,10 +9,10 @@ ARGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: help setup demo test check lint types contracts format bench lock clean
+.PHONY: help setup demo test check lint types contracts format bench bench-features lock clean
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Make .venv with everything in it (uv when present, else venv and pip)
 
@@ -51,6 +51,9 @@ format: $(STAMP) ## Format and fix what can be fixed
 # One of them (oban) wants Python 3.12, so a newer Python is preferred for them where there is one.
 bench: $(STAMP) $(BENCH_STAMP) ## Run the benchmarks against the peers (ARGS are passed on)
 	@BENCH_PYTHON_CONVEYOR=$(CURDIR)/$(BIN)/python .venv-bench/bin/python benchmarks/run.py $(ARGS)
+
+bench-features: $(STAMP) ## Measure what limits, schedules and workflows cost, on each store
+	@$(BIN)/python -m benchmarks.features $(ARGS)
 
 $(BENCH_STAMP): requirements/bench.txt scripts/setup.sh
 	@PYTHON="$${PYTHON:-python3.12 python3.13 python3}" scripts/setup.sh .venv-bench requirements/bench.txt

@@ -45,13 +45,18 @@ def priority_of(path: Path) -> str:
 
 
 @contextmanager
-def worker(url: str) -> Generator[subprocess.Popen[bytes], None, None]:
-    """Run a worker until the block ends, then let it drain."""
+def worker(url: str, log: Path) -> Generator[None, None, None]:
+    """Run a worker until the block ends, then let it drain. Its lines go to `log`, for they would
+    tear the progress bar; when something fails they are shown."""
     command = [sys.executable, "-m", "conveyor", "worker", "examples.stdlib_index.tasks:app"]
     command += ["--url", url, "--processes", str(PROCESSES), "--concurrency", "4"]
-    process = subprocess.Popen(command)
+    with log.open("wb") as lines:
+        process = subprocess.Popen(command, stderr=lines)
     try:
-        yield process
+        yield
+    except BaseException:
+        sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
+        raise
     finally:
         process.terminate()
         process.wait(timeout=40)
@@ -77,11 +82,11 @@ async def run(console: Console, paths: list[Path]) -> Facts:
 
 def main() -> int:
     """Run the demo; returns the exit code."""
-    console = Console()
+    console = Console(highlight=False)
     paths = sources()
     with tempfile.TemporaryDirectory(prefix="conveyor-demo-") as folder:
         app.url = f"sqlite:///{Path(folder).as_posix()}/demo.db"
-        with worker(app.url):
+        with worker(app.url, Path(folder) / "worker.log"):
             total = asyncio.run(run(console, paths))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)

@@ -28,7 +28,7 @@ async def watch(console: Console, app: Conveyor, expected: int) -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("indexing", total=expected)
+        bar = progress.add_task("", total=expected)
         while True:
             counts = await inspector.counts()
             over = sum(counts.get(state, 0) for state in _OVER)
@@ -39,9 +39,8 @@ async def watch(console: Console, app: Conveyor, expected: int) -> None:
 
 
 def _line(counts: dict[State, int]) -> str:
-    running, dead = counts.get(State.RUNNING, 0), counts.get(State.FAILED, 0)
-    waiting = counts.get(State.SCHEDULED, 0)
-    return f"indexing  ◐ {running:<3} ↻ {waiting:<3} ✕ {dead:<3}"
+    leased, dead = counts.get(State.RUNNING, 0), counts.get(State.FAILED, 0)
+    return f"{leased:>3} leased {counts.get(State.SCHEDULED, 0):>2} to retry {dead:>2} dead"
 
 
 async def summary(console: Console, app: Conveyor, total: Facts, seconds: float) -> None:
@@ -60,24 +59,35 @@ async def summary(console: Console, app: Conveyor, total: Facts, seconds: float)
         f"succeeded after a retry · {len(dead)} dead letters"
     )
     _failures(console, dead)
-    _slowest(console, done)
+    _slowest(console, [await inspector.get(info.id) for info in _candidates(done)])
 
 
 def _failures(console: Console, dead: list[TaskInfo]) -> None:
-    table = Table("dead letter", "attempts", "error", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("dead letter", no_wrap=True, min_width=20)
+    table.add_column("attempts", justify="right", min_width=8)
+    table.add_column("error", no_wrap=True)
     for info in sorted(dead, key=lambda i: str(i.args))[: 2 * _SHOWN]:
         error = f"{info.error.type}: {info.error.message}" if info.error else ""
-        table.add_row(_name(info), str(info.attempts), error[:70])
+        table.add_row(_name(info), str(info.attempts), error.partition("\n")[0])
     if dead:
         console.print(table)
     if len(dead) > 2 * _SHOWN:
         console.print(f"… and {len(dead) - 2 * _SHOWN} more")
 
 
-def _slowest(console: Console, done: list[TaskInfo]) -> None:
-    table = Table("slowest", "seconds", box=box.SIMPLE_HEAD, pad_edge=False)
-    ranked = sorted(done, key=_duration, reverse=True)
-    for info in [i for i in ranked if i.name.endswith("index_file")][:_SHOWN]:
+def _candidates(done: list[TaskInfo]) -> list[TaskInfo]:
+    """Those that may have been the slowest: what is stored in one batch is finished together, so
+    only the record of the execution says how long it took."""
+    indexed = [info for info in done if info.name.endswith("index_file")]
+    return sorted(indexed, key=_at_most, reverse=True)[: 20 * _SHOWN]
+
+
+def _slowest(console: Console, candidates: list[TaskInfo]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("slowest", no_wrap=True)
+    table.add_column("seconds", justify="right")
+    for info in sorted(candidates, key=_duration, reverse=True)[:_SHOWN]:
         table.add_row(_name(info), f"{_duration(info):.2f}")
     console.print(table)
 
@@ -87,6 +97,10 @@ def _name(info: TaskInfo) -> str:
 
 
 def _duration(info: TaskInfo) -> float:
+    return info.executions[-1].duration
+
+
+def _at_most(info: TaskInfo) -> float:
     return (info.finished_at or 0.0) - (info.started_at or info.finished_at or 0.0)
 
 

@@ -23,9 +23,13 @@ from conveyor.core.errors import InvalidOption, InvalidURL, UnknownTask
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.defining import Defaults, TaskOptions, definer, policy_of
+from conveyor.flows.builder import Workflow
+from conveyor.flows.handle import WorkflowHandle, decode_plain
+from conveyor.flows.loaded import Definition
 from conveyor.middleware.base import Middleware, PushNext, push_chain
 from conveyor.offload import MAX_BLOB
 from conveyor.packing import Packing
+from conveyor.schedules.door import Scheduling
 from conveyor.system import new_id
 from conveyor.tasks import BoundTask, P, TaskDecorator, TaskDefinition
 
@@ -46,7 +50,7 @@ DEFAULT_URL = "sqlite:///conveyor.db"
 Lifespan = Callable[["Conveyor"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
-class Conveyor(Connections):
+class Conveyor(Connections, Scheduling):
     """A task queue: definitions on one side, a broker on the other.
 
     `url` names the broker: `sqlite:///file.db`, `postgresql://…`, `redis://…`; default: the
@@ -253,16 +257,38 @@ class Conveyor(Connections):
             raise InvalidOption(f"task_id={task_id!r}: the id of a task is a text")
         return TaskHandle(task_id, client, cast("Callable[[bytes], Any]", _plain), True)
 
+    # -- workflows
+
+    def workflow(self, name: str, *, queue: str = "default") -> Workflow:
+        """Begin to build a workflow; `queue` is where its waits and sub-workflows are kept."""
+        return Workflow(self, name, queue=queue)
+
+    def workflow_from(self, definition: str | bytes | Mapping[str, Any]) -> Definition:
+        """Read a workflow from its JSON definition. Raises `InvalidWorkflow`, also when a task
+        that is defined here takes other arguments; names that are not are left to the workers."""
+        return Definition(self, definition)
+
+    def workflow_handle(self, run_id: str) -> WorkflowHandle[Any]:
+        """Return a handle of a run by its id."""
+        return WorkflowHandle(run_id, self, decode_plain)
+
     async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
         tasks = [self._new_task(call) for call in calls]
-        if any(self.packing.wraps(call.definition) for call in calls):
-            # Off the loop: a blob may have to be written.
-            return await asyncio.to_thread(self._packed, calls, tasks)
-        return tasks
+        wraps = self.packing.wraps
+        if not any(
+            wraps(new.task, call.definition) for call, new in zip(calls, tasks, strict=True)
+        ):
+            return tasks
+        if self.packing.offload is None:
+            return self._packed(calls, tasks)
+        # Off the loop: a blob may have to be written.
+        return await asyncio.to_thread(self._packed, calls, tasks)
 
     def _packed(self, calls: Sequence[BoundTask[Any]], tasks: list[NewTask]) -> list[NewTask]:
         return [
             msgspec.structs.replace(new, task=self.packing.pack(new.task, call.definition))
+            if self.packing.wraps(new.task, call.definition)
+            else new
             for call, new in zip(calls, tasks, strict=True)
         ]
 

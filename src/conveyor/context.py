@@ -27,11 +27,13 @@ class CurrentTask:
         "app",
         "cancelled",
         "deadline_at",
+        "home",
         "lease",
         "log_lines",
         "note",
         "over",
         "state",
+        "steps",
     )
 
     def __init__(
@@ -55,6 +57,8 @@ class CurrentTask:
         """Whether this execution has ended in the books."""
         self.note: Progress | None = None
         self.log_lines: LogBuffer | None = None
+        self.steps: set[str] = set()
+        """Names of the durable steps that this execution has come to."""
         self._on_note = on_note
         self._session: Any = None
 
@@ -96,11 +100,18 @@ class CurrentTask:
 
     @property
     def scheduled_for(self) -> datetime | None:
-        """The nominal time of the schedule that enqueued it (aware, UTC), or None."""
+        """The nominal time of the schedule's fire that enqueued it (aware, UTC), whenever it runs;
+        None for a task that no schedule enqueued."""
         terms = self.lease.task.terms
         if terms is None or terms.scheduled_for is None:
             return None
         return datetime.fromtimestamp(terms.scheduled_for, UTC)
+
+    @property
+    def schedule(self) -> str | None:
+        """Name of the schedule that enqueued it, or None."""
+        terms = self.lease.task.terms
+        return None if terms is None else terms.schedule
 
     @property
     def session(self) -> Any:

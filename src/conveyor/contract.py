@@ -9,6 +9,7 @@ import msgspec
 
 from conveyor.brokers.base import Filter
 from conveyor.core.contract import Promise, Promises, promise
+from conveyor.core.envelope import is_elsewhere
 from conveyor.core.errors import InvalidOption
 from conveyor.core.task import State
 
@@ -77,8 +78,8 @@ def _misfit(info: TaskInfo, names: Mapping[str, TaskDefinition[..., object, obje
     definition = names.get(info.name)
     if definition is None:
         return f"{info.name}: task {info.id} waits, and no definition has this name or alias"
-    if definition.version > 1:
-        return None  # Its arguments may be of an older version, which upcasters know.
+    if definition.version > 1 or is_elsewhere(info.args):
+        return None  # Of an older version, which upcasters know, or not to be seen here.
     try:
         definition.signature.check(info.args, info.kwargs)
     except TypeError as exc:

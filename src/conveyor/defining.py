@@ -8,13 +8,13 @@ from typing import Any, Literal, TypedDict
 
 from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
-from conveyor.core.evolution import Evolution, Upcaster
+from conveyor.core.evolution import Evolution, Upcaster, names_of
 from conveyor.core.keying import KeyFunction
 from conveyor.core.limits import Concurrency, Rate
 from conveyor.core.options import Options, priority_level, queue_name, task_name
 from conveyor.core.retry import Retry
 from conveyor.core.rules import rules_of
-from conveyor.core.uniqueness import Debounce, Unique
+from conveyor.core.uniqueness import Debounce, Unique, keep_secret, unique_of
 from conveyor.naming import module_name
 from conveyor.packing import Packing
 from conveyor.tasks import Dispatcher, Executor, TaskDefinition, must_be_function
@@ -119,15 +119,15 @@ def _options(given: TaskOptions, policy: Retry, result_ttl: float) -> Options:
 
 
 def _evolution(given: TaskOptions, packing: Packing) -> Evolution:
-    encrypt, unique = tuple(given.get("encrypt", ())), given.get("unique")
+    encrypt = names_of(given.get("encrypt") or (), "encrypt")
     if encrypt and packing.keys is None:
         raise InvalidOption("encrypt= needs keys: Conveyor(keys=Keyring({'id': key}))")
-    if encrypt and unique is not None and (not isinstance(unique, Unique) or unique.key is None):
-        raise InvalidOption("unique= beside encrypt= needs a key function of what is not secret")
+    if encrypt:
+        keep_secret(unique_of(given.get("unique")))
     return Evolution(
         version=given.get("version", 1),
         migrate=given.get("migrate") or {},
-        aliases=tuple(given.get("aliases", ())),
+        aliases=names_of(given.get("aliases") or (), "aliases"),
         encrypt=encrypt,
     )
 

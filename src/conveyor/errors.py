@@ -12,11 +12,13 @@ from conveyor.core.errors import (
     InvalidArguments,
     InvalidOption,
     InvalidURL,
+    InvalidWorkflow,
     NotInTask,
     NotSerialisable,
     NotUnique,
     PayloadTooLarge,
     ResultExpired,
+    ScheduleNotFound,
     SchemaMismatch,
     StaleExecution,
     TaskCancelled,
@@ -24,6 +26,7 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
     UnknownTask,
+    WorkflowNotFound,
 )
 
 __all__ = [
@@ -38,11 +41,13 @@ __all__ = [
     "InvalidArguments",
     "InvalidOption",
     "InvalidURL",
+    "InvalidWorkflow",
     "NotInTask",
     "NotSerialisable",
     "NotUnique",
     "PayloadTooLarge",
     "ResultExpired",
+    "ScheduleNotFound",
     "SchemaMismatch",
     "StaleExecution",
     "TaskCancelled",
@@ -50,4 +55,5 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "UnknownTask",
+    "WorkflowNotFound",
 ]

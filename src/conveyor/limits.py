@@ -20,14 +20,17 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import inf, isinf
 from typing import TYPE_CHECKING, Any
 
+from conveyor.brokers.clock import broker_time
 from conveyor.brokers.gates import GateInfo, Standing
 from conveyor.context import current_task, running_task
-from conveyor.core.amounts import seconds
-from conveyor.core.errors import InvalidOption
+from conveyor.core.amounts import is_number, seconds
+from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate, GateState
-from conveyor.core.limits import Concurrency, Rate
+from conveyor.core.keying import as_key
+from conveyor.core.limits import Concurrency, Rate, limit_name
 from conveyor.core.options import instant
 from conveyor.core.task import Pause, Progress
 from conveyor.core.uniqueness import Debounce, Unique
@@ -49,6 +52,10 @@ __all__ = [
     "limit",
 ]
 
+_ASK_AGAIN = 1.0
+_KEYS = 10_000
+"""Keys of a limit that are looked at for a pause that is there."""
+_WAITS = "waits "
 _WORTH_SAYING = 0.5
 """Seconds of waiting from which on a task's progress says what it waits for."""
 
@@ -58,7 +65,8 @@ class Limit:
 
     def __init__(self, app: Conveyor, name: str, key: str | None, rate: Rate | None) -> None:
         self._app = app
-        self._rate = rate
+        self._stated = _stated(app, name) if rate is None else None
+        self._rate = rate or self._stated
         self.name = name
         self.key = key
 
@@ -68,25 +76,32 @@ class Limit:
         The tokens are taken at once, in the order of the calls, so nobody is overtaken, and they
         are gone if the task dies while it waits. `n` may be above the burst: it is then waited for.
         While it waits, the task's progress says so; no connection is held. Raises `InvalidOption`
-        when no rate is known for the limit or `n` is not above 0.
+        when no rate is known for the limit, when tasks draw from its keys and none is given (or the
+        other way round), or when `n` is not above 0.
         """
         if self._rate is None:
             raise InvalidOption(
                 f"limit {self.name!r} has no rate here: name one in a task's rate_limit=, or pass "
                 "rate= to limit()"
             )
-        if not n > 0:
+        if not is_number(n) or not 0 < n < inf:
             raise InvalidOption(f"acquire({n!r}): above 0 tokens")
+        self._must_exist()
         rate = self._rate
         gate = Gate(
             self.name, self.key or "", rate=rate.per_second, burst=float(rate.burst), cost=float(n)
         )
-        wait = await (await self._gates()).reserve(gate)
-        if wait <= 0:
-            return 0.0
-        with self._said(wait):
-            await asyncio.sleep(wait)
-        return wait
+        gates = await self._gates()
+        waited = 0.0
+        while isinf(wait := await gates.reserve(gate)):
+            # Paused without an end: nothing was taken, so it is asked for again.
+            with self._said(_ASK_AGAIN):
+                await asyncio.sleep(_ASK_AGAIN)
+            waited += _ASK_AGAIN
+        if wait > 0:
+            with self._said(wait):
+                await asyncio.sleep(wait)
+        return waited + max(0.0, wait)
 
     def acquire_sync(self, n: float = 1) -> float:
         """Do what `acquire` does, from a task in a thread or from synchronous code."""
@@ -97,17 +112,39 @@ class Limit:
         self, until: float | timedelta | datetime | None = None, *, reason: str = "", by: str = ""
     ) -> None:
         """Let nothing through until then: seconds or a timedelta from now, an aware datetime, or
-        None for until `resume()`. Survives restarts; costs no task an attempt.
+        None for until `resume()`. Survives restarts; costs no task an attempt. From a task, it
+        never shortens a pause that is there: neither another task's nor a person's.
         """
-        now = self._app.clock.time()
+        broker = (await self._app.client()).broker
+        now = await broker_time(broker, self._app.clock.time())
         end: float | None = None
         if isinstance(until, datetime):
             end = instant(until)
         elif until is not None:
             end = now + seconds(until, "until")
         task = running_task()
-        by = by or (f"task {task.id}" if task is not None else "")
-        await (await self._gates()).close(self.name, self.key, end, Pause(reason, by, now))
+        if task is not None:
+            by = by or f"task {task.id}"
+            if await self._closed_until() > (inf if end is None else end):
+                return
+        await broker.gates.close(self.name, self.key, end, Pause(reason, by, now))
+
+    async def _closed_until(self) -> float:
+        found = await (await self._gates()).look(self.name, _KEYS)
+        mine = [info.state.closed_until for info in found if info.key == (self.key or "")]
+        return max(mine, default=0.0)
+
+    def _must_exist(self) -> None:
+        """Refuse a bucket beside those that tasks draw from: a key too many, or one that lacks."""
+        stated = self._stated
+        if stated is None:
+            return
+        if stated.key is not None and self.key is None:
+            raise InvalidOption(f"limit {self.name!r} is one for each key: limit({self.name!r}, …)")
+        if stated.key is None and self.key is not None:
+            raise InvalidOption(
+                f"limit {self.name!r} has no keys in rate_limit=: leave {self.key!r} out"
+            )
 
     async def resume(self) -> None:
         """Take a pause back."""
@@ -136,17 +173,18 @@ class Limit:
         if task is None or wait < _WORTH_SAYING:
             yield
             return
-        before = task.note
-        shown = before or Progress(0)
-        message = f"waits {wait:.1f} s for limit {self.name!r}"
+        shown = task.note or Progress(0)
+        before = "" if shown.message.startswith(_WAITS) else shown.message
+        message = f"{_WAITS}{wait:.1f} s for limit {self.name!r}"
         if self.key:
             message += f" of {self.key!r}"
         task.progress(shown.done, shown.total, message)
+        mine = task.note
         try:
             yield
         finally:
-            if before is not None and not task.over:
-                task.progress(before.done, before.total, before.message)
+            if task.note is mine and not task.over:
+                task.progress(shown.done, shown.total, before)
 
     def __repr__(self) -> str:
         key = "" if self.key is None else f" of {self.key!r}"
@@ -159,11 +197,18 @@ def limit(
     """Return a limit by its name: one `key` of it, or without a key all of it.
 
     Inside a task the app is known; elsewhere pass it. `rate` is needed for `acquire` only when no
-    task definition states a `Rate` of this name. Raises `NotInTask` without an app.
+    task definition states a `Rate` of this name. Raises `NotInTask` without an app, `InvalidOption`
+    for a name or key that cannot be one.
     """
     home: Conveyor = app if app is not None else current_task().app
-    known = Rate(rate, name=name) if isinstance(rate, str) else rate
-    return Limit(home, name, None if key is None else str(key), known or _stated(home, name))
+    limit_name(name)
+    if rate is not None and not isinstance(rate, Rate):
+        rate = Rate(rate, name=name)
+    try:
+        text = None if key is None else as_key(key, name)
+    except InvalidArguments as exc:
+        raise InvalidOption(str(exc).removesuffix("; nothing was enqueued")) from None
+    return Limit(home, name, text, rate)
 
 
 def _stated(app: Conveyor, name: str) -> Rate | None:

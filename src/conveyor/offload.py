@@ -17,6 +17,8 @@ from typing import Protocol
 
 import msgspec
 
+from conveyor.core.amounts import is_number
+from conveyor.core.codec import MAX_PAYLOAD
 from conveyor.core.envelope import Blob
 from conveyor.core.errors import InvalidOption
 
@@ -48,8 +50,13 @@ class DirectoryStore:
     def put(self, ref: str, data: bytes) -> None:
         """Write the file, and only then give it its name."""
         path = self._path(ref)
-        if path.exists():
-            return
+        try:
+            # As young as its newest task: whoever sweeps by age must not take it from under it.
+            os.utime(path)
+        except FileNotFoundError:
+            self._write(path, data)
+
+    def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}")
         with partial.open("wb") as file:
@@ -57,6 +64,12 @@ class DirectoryStore:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        for folder in (path.parent, self._folder) if os.name == "posix" else ():
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def get(self, ref: str) -> bytes:
         """Read the file."""
@@ -70,6 +83,8 @@ class DirectoryStore:
         self._path(ref).unlink(missing_ok=True)
 
     def _path(self, ref: str) -> Path:
+        if not ref.isalnum():
+            raise LookupError(f"{ref!r} names no blob")
         return self._folder / ref[:2] / ref
 
 
@@ -81,8 +96,8 @@ class Offload(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse a bound that makes no sense."""
-        if not 0 < self.above <= MAX_BLOB:
-            raise InvalidOption(f"Offload(above={self.above!r}): bytes, from 1 to {MAX_BLOB:,}")
+        if not is_number(self.above) or not 0 < self.above <= MAX_PAYLOAD:
+            raise InvalidOption(f"Offload(above={self.above!r}): bytes, from 1 to {MAX_PAYLOAD:,}")
 
     def put(self, payload: bytes) -> Blob:
         """Store a payload."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from conveyor.core.codec import decode, encode
-from conveyor.core.envelope import Call, Wrapping, is_wrapped, join, split, unwrap, wrap
+from conveyor.core.envelope import Call, Sealed, Wrapping, is_wrapped, join, split, unwrap, wrap
+from conveyor.core.record import digest_of
 
 if TYPE_CHECKING:
     from conveyor.core.task import Task
@@ -27,9 +28,11 @@ class Packing:
         self.keys = keys
         self.offload = offload
 
-    def wraps(self, definition: Definition) -> bool:
-        """Whether calls of this definition may need something around them."""
-        return self.offload is not None or definition.version > 1 or bool(definition.encrypt)
+    def wraps(self, task: Task, definition: Definition) -> bool:
+        """Whether this call needs something around it."""
+        if definition.version > 1 or definition.encrypt:
+            return True
+        return self.offload is not None and len(task.payload) > self.offload.above
 
     def pack(self, task: Task, definition: Definition) -> Task:
         """Return the task with its payload as it is stored. Blocks while a blob is written."""
@@ -37,14 +40,17 @@ class Packing:
         sealed = []
         if definition.encrypt and self.keys is not None and (call.args or call.kwargs):
             sealed = self.keys.seal(call, task, definition.encrypt, definition.signature)
-        wrapping = Wrapping(definition.version, tuple(sealed))
-        payload = task.payload
+        payload, digest = task.payload, task.digest
+        if definition.encrypt and digest is not None:
+            # A digest of the plain call would let anybody try out what a short secret is.
+            digest = digest_of(join(call))
         if sealed or definition.version > 1:
-            payload = wrap(call, wrapping)
+            payload = wrap(call, Wrapping(definition.version, tuple(sealed)))
         if self.offload is not None and len(payload) > self.offload.above:
+            keys = tuple(Sealed(field.where, field.key_id, b"", b"") for field in sealed)
             blob = self.offload.put(payload)
-            payload = wrap(_EMPTY, Wrapping(definition.version, blob=blob))
-        return msgspec.structs.replace(task, payload=payload)
+            payload = wrap(_EMPTY, Wrapping(definition.version, keys, blob))
+        return msgspec.structs.replace(task, payload=payload, digest=digest)
 
     def unpack(self, task: Task, definition: Definition) -> bytes:
         """Return a plain payload for the definition as it is now. Raises `LookupError` or
@@ -79,10 +85,13 @@ class Packing:
 
     def objection(self, task: Task, definition: Definition) -> str | None:
         """Say why this worker cannot run the task while another one may: it was enqueued by newer
-        code, or sealed with a key that is not here."""
+        code, is sealed with a key that is not here, or lies in a blob store that is not."""
         if not is_wrapped(task.payload):
             return None
-        _, wrapping = unwrap(task.payload)
+        try:
+            _, wrapping = unwrap(task.payload)
+        except msgspec.DecodeError:
+            return None  # Whoever runs it will say what is wrong with it.
         if wrapping.version > definition.version:
             return (
                 f"it was enqueued for version {wrapping.version} of {task.name!r}, "
@@ -92,6 +101,8 @@ class Packing:
         missing = {field.key_id for field in wrapping.sealed} - ids
         if missing:
             return f"it is sealed with key {min(missing)!r}, which this worker does not have"
+        if wrapping.blob is not None and self.offload is None:
+            return "its arguments are in a blob store, and this worker has none"
         return None
 
 

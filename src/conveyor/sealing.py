@@ -12,10 +12,9 @@ add a key and make it the current one; old keys stay until nothing sealed with t
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conveyor.core.envelope import Call, Sealed
 from conveyor.core.errors import InvalidOption
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Keyring"]
 
 _KEY_BYTES, _NONCE_BYTES = 32, 12
+_ID = 40
+"""Characters of a key id: fewer than the base64 of a key has."""
 
 
 class Keyring:
@@ -41,8 +42,9 @@ class Keyring:
     """
 
     def __init__(self, keys: Mapping[str, bytes | str], current: str | None = None) -> None:
-        if not keys:
-            raise InvalidOption("Keyring: at least one key")
+        given: Any = keys
+        if not isinstance(given, Mapping) or not given:
+            raise InvalidOption("Keyring: a dict of key ids and keys, one at least")
         self._ciphers = {key_id: _cipher(key_id, key) for key_id, key in keys.items()}
         self.current = current if current is not None else list(keys)[-1]
         if self.current not in self._ciphers:
@@ -76,14 +78,16 @@ class Keyring:
 
     def open(self, task: Task, field: Sealed) -> bytes:
         """Decrypt one argument. Raises `ValueError` when it was not sealed for this task, or was
-        changed since.
+        changed since, `LookupError` when its key is not here.
         """
         from cryptography.exceptions import InvalidTag
 
+        cipher = self._ciphers.get(field.key_id)
+        if cipher is None:
+            raise LookupError(f"the key {field.key_id!r} of a sealed argument is not here")
         try:
-            cipher = self._ciphers[field.key_id]
             return cipher.decrypt(field.nonce, field.data, _bound_to(task, field.where))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise ValueError(
                 f"the sealed argument {field.where!r} is damaged, or was sealed for another task"
             ) from None
@@ -96,7 +100,10 @@ def _bound_to(task: Task, where: int | str) -> bytes:
     return f"{task.id}\0{task.name}\0{where!r}".encode()
 
 
-def _cipher(key_id: str, key: bytes | str) -> AESGCM:
+def _cipher(key_id: Any, key: Any) -> AESGCM:
+    if not isinstance(key_id, str) or not 0 < len(key_id) <= _ID or not key_id.isprintable():
+        # Not shown: id and key may have changed places.
+        raise InvalidOption(f"Keyring: a key id is a text of 1 to {_ID} printable characters")
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ModuleNotFoundError:
@@ -106,8 +113,10 @@ def _cipher(key_id: str, key: bytes | str) -> AESGCM:
     if isinstance(key, str):
         try:
             key = base64.b64decode(key, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise InvalidOption(f"key {key_id!r} is not base64") from None
+    if not isinstance(key, bytes):
+        raise InvalidOption(f"key {key_id!r} is {type(key).__name__}: bytes, or their base64")
     if len(key) != _KEY_BYTES:
         raise InvalidOption(f"key {key_id!r} has {len(key)} bytes: AES-256 takes {_KEY_BYTES}")
     return AESGCM(key)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from conveyor.brokers.strikes import lift_strike, list_strikes, put_strike
+from conveyor.brokers.strikes import forget_strikes, lift_strike, list_strikes, put_strike
 from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
 from conveyor.core.options import instant, queue_name
@@ -46,6 +46,8 @@ async def strike(
     from now, an aware datetime, or None for until it is lifted. Workers hear of it within a second.
     Raises `InvalidOption`.
     """
+    if isinstance(where, str):
+        raise InvalidOption(f"where={where!r}: a list of comparisons, [{where!r}]")
     now = app.clock.time()
     made = Strike(
         id=new_id(),
@@ -57,7 +59,9 @@ async def strike(
         at=now,
         until=_end(until, now),
     )
-    await put_strike(await _broker(app), made)
+    broker = await _broker(app)
+    await forget_strikes(broker, now)
+    await put_strike(broker, made)
     return made
 
 

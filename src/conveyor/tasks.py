@@ -40,7 +40,7 @@ from conveyor.core.options import (
 from conveyor.core.retry import MAX_ATTEMPTS, Retry
 from conveyor.core.rules import Rules, with_uniqueness
 from conveyor.core.signature import Signature
-from conveyor.core.uniqueness import Debounce, Unique
+from conveyor.core.uniqueness import Debounce, Unique, keep_secret
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -198,16 +198,18 @@ class Enqueuer(Generic[P, T]):
         rules = self._rules
         if unique is not None or debounce is not None:
             rules = with_uniqueness(rules, unique, debounce)
-        if rules is not None and rules.debounce is not None and changes:
-            _check_debounced(changes)
+        if rules is not None:
+            _check_together(rules, options, self._definition.encrypt)
         return Enqueuer(
             self._definition, options, rules, self._session if session is None else session
         )
 
 
-def _check_debounced(changes: dict[str, Any]) -> None:
-    if "delay" in changes or "due_at" in changes:
+def _check_together(rules: Rules, options: Options, encrypt: tuple[str, ...]) -> None:
+    if rules.debounce is not None and not options.delay is options.due_at is None:
         raise InvalidOption("delay= and at= do not go with debounce=, which says when to start")
+    if encrypt:
+        keep_secret(rules.unique)
 
 
 def _when(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:

@@ -34,9 +34,11 @@ class Counts:
     unexpected: list[str] = field(default_factory=list)
 
 
-def start_worker(url: str, log: Path, *options: str) -> subprocess.Popen[bytes]:
+def start_worker(
+    url: str, log: Path, *options: str, target: str = "tests.chaos.work:app"
+) -> subprocess.Popen[bytes]:
     """Start a worker of the chaos app; whoever asked ends it."""
-    command = [sys.executable, "-m", "conveyor", "worker", "tests.chaos.work:app", "--url", url]
+    command = [sys.executable, "-m", "conveyor", "worker", target, "--url", url]
     with log.with_suffix(f".{os.urandom(4).hex()}.err").open("wb") as said:
         return subprocess.Popen(
             [*command, "--concurrency", "8", *options],

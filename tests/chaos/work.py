@@ -11,12 +11,17 @@ app = Conveyor()
 LOG = "CONVEYOR_CHAOS_LOG"
 
 
-@app.task(queue="chaos")
-async def fifty(number: int) -> int:
-    """Take 50 ms."""
+def note_start(number: int) -> None:
+    """Write down which task starts, and under which execution number."""
     line = f"{number} {current_task().fencing_token}\n"
     handle = os.open(os.environ[LOG], os.O_APPEND | os.O_WRONLY | os.O_CREAT)
     os.write(handle, line.encode())
     os.close(handle)
+
+
+@app.task(queue="chaos")
+async def fifty(number: int) -> int:
+    """Take 50 ms."""
+    note_start(number)
     await asyncio.sleep(0.05)
     return number

@@ -127,6 +127,16 @@ def _read_to_the_end(descriptor: int) -> str:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_sentence(plain_shell: Shell) -> None:
+    plain_shell.enqueue("add", "--args", "[1]")
+    with Path("/dev/full").open("w") as full:
+        listing = plain_shell.start("tasks", "list", stdout=full, stderr=subprocess.PIPE)
+        _, said = listing.communicate(timeout=60)
+    assert listing.returncode == 1
+    assert said == "error: standard output cannot be written: No space left on device\n"
+
+
 def test_a_terminal_of_80_columns_gets_lines_of_80(plain_shell: Shell) -> None:
     long = "x" * 60 + "\\n" + "y" * 60
     tasks = [

@@ -18,10 +18,11 @@ from conveyor.client import TaskHandle
 from conveyor.core import codec, options, task
 from conveyor.core.errors import InvalidURL
 from conveyor.defining import TaskOptions
-from conveyor.keeper import keeper
+from conveyor.keeper import keeper, pauses
 from conveyor.tasks import Enqueuer, TaskDefinition
 from conveyor.worker import engine, notes, outcomes
 from conveyor.worker.settings import WorkerSettings
+from conveyor.workflows import MapNode, Node, Results, Workflow, WorkflowHandle
 from tests.docs.pages import DOCS
 
 REFERENCE = DOCS / "reference"
@@ -72,6 +73,7 @@ def _parameters(function: object) -> list[str]:
         "conveyor.sealing",
         "conveyor.strikes",
         "conveyor.testing",
+        "conveyor.workflows",
         "conveyor.transactions",
     ],
 )
@@ -80,18 +82,10 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
 
 
 def test_the_members_that_users_call_are_in_the_reference() -> None:
-    members = [*_public(TaskHandle), *_public(Enqueuer), *_public(CurrentTask)]
-    inner = {
-        "lease",
-        "deadline_at",
-        "note",
-        "log_lines",
-        "keep_lines",
-        "noted",
-        "over",
-        "lend",
-        "joined_session",
-    }
+    kinds = (TaskHandle, Enqueuer, CurrentTask, WorkflowHandle, Workflow, Node, MapNode, Results)
+    members = [name for kind in kinds for name in _public(kind)]
+    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over"}
+    inner |= {"steps", "must_own", "rename", "from_plain", "joined_session", "lend", "home"}
 
     assert not _missing([name for name in members if name not in inner], "api.md")
 
@@ -169,6 +163,9 @@ NUMBERS = [
     ("stalled event loop reported", f"{_SETTINGS.stalled_after:g} s"),
     ("arguments of a task, encoded", f"{codec.MAX_PAYLOAD // 1024} KiB"),
     ("key", f"{options.MAX_KEY} characters"),
+    ("task name", f"{options.MAX_NAME} characters"),
+    ("headers of a task, together", f"{options.MAX_HEADERS:,} characters"),
+    ("reconnecting", f"{pauses.FIRST:g} to {pauses.LONGEST:g} s"),
     ("progress", f"{1 / notes.EVERY:g} writes a second"),
     ("log lines of an execution", f"first {logbuffer.HEAD_LINES} and last {logbuffer.TAIL_LINES}"),
     ("traceback", f"{outcomes.MAX_TRACEBACK:,} characters"),

@@ -172,8 +172,9 @@ async def test_a_rejected_task_is_a_dead_letter_at_once(app: Conveyor, kind: str
     task = app.task(refuse_async if kind == "loop" else refuse)
     async with at_work(app):
         handle = await task.enqueue()
-        with pytest.raises(TaskFailed, match="the address does not exist"):
+        with pytest.raises(TaskFailed, match="the address does not exist") as failure:
             await handle.result(10)
+        assert "in refuse\n    raise Reject(" in failure.value.remote_traceback
     info = await handle.info()
     assert info.reason == "the address does not exist"
     assert (info.attempts, [e.outcome for e in info.executions]) == (1, ["rejected"])

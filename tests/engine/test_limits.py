@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from math import inf
 
 import pytest
 
-from conveyor import Concurrency, Conveyor, Debounce, Rate
+from conveyor import Concurrency, Conveyor, Debounce, Rate, current_task
 from conveyor.core.task import State
 from conveyor.errors import InvalidOption, NotInTask, NotUnique
 from conveyor.limits import Unique, limit
+from conveyor.system import SystemClock
 from tests.running import Stopwatch, at_work, ended, reached
 from tests.worker.harness import soon
 
@@ -57,6 +59,8 @@ async def test_a_backlog_of_one_tenant_does_not_delay_another(app: Conveyor) -> 
     @app.task(fair_by=lambda tenant: tenant)
     async def work(tenant: str) -> None:
         order.append(tenant)
+        # Tasks worth 20 ms are leased ahead: few of these.
+        await asyncio.sleep(0.005)
 
     await app.enqueue_many(work.bind("big") for _ in range(300))
     async with at_work(app, concurrency=1):
@@ -136,6 +140,74 @@ async def test_a_limit_needs_a_rate_and_an_app(app: Conveyor) -> None:
         await limit("crm", rate="1/s", app=app).acquire(0)
 
 
+async def test_a_limit_is_asked_for_the_bucket_that_tasks_draw_from(app: Conveyor) -> None:
+    @app.task(rate_limit=[Rate("20/s", name="one"), Rate("20/s", name="each", key=lambda n: n)])
+    async def call(n: int) -> None: ...
+
+    await limit("one", app=app).acquire()
+    await limit("each", 7, app=app).acquire()
+    with pytest.raises(InvalidOption, match="has no keys"):
+        await limit("one", 7, app=app).acquire()
+    with pytest.raises(InvalidOption, match="one for each key"):
+        await limit("each", app=app).acquire()
+    for name, key in (("", None), ("a\nb", None), ("a", "b\nc"), ("a", "x" * 257), (7, None)):
+        with pytest.raises(InvalidOption):
+            limit(name, key, app=app)  # type: ignore[arg-type]
+
+
+async def test_the_progress_says_nothing_of_a_wait_that_is_over(app: Conveyor) -> None:
+    seen: list[str] = []
+    pace = limit("crm", rate=Rate("3/s"), app=app)
+
+    @app.task
+    async def export() -> None:
+        current_task().progress(3, 9, "halfway")
+        await asyncio.gather(*(pace.acquire() for _ in range(4)))
+        note = current_task().note
+        assert note is not None
+        seen.extend((note.message, f"{note.done:g} of {note.total:g}"))
+
+    async with at_work(app):
+        await (await export.enqueue()).result(10)
+    assert seen in (["halfway", "3 of 9"], ["", "3 of 9"])
+
+
+async def test_a_task_never_shortens_a_pause(app: Conveyor) -> None:
+    @app.task
+    async def refused(seconds: float) -> None:
+        await limit("partner").pause(seconds, reason="429")
+
+    partner = limit("partner", app=app)
+    async with at_work(app):
+        for until in (60, 1):
+            await (await refused.enqueue(until)).result(10)
+        (info,) = await partner.info()
+        assert info.state.closed_until > time.time() + 30
+        await partner.pause(reason="contract", by="ada")
+        await (await refused.enqueue(1)).result(10)
+        (info,) = await partner.info()
+        assert info.pause is not None
+        assert (info.pause.by, info.state.closed_until) == ("ada", inf)
+    await partner.pause(1)
+    (info,) = await partner.info()
+    assert info.state.closed_until < time.time() + 30
+
+
+async def test_a_pause_goes_by_the_clock_of_the_broker(broker_url: str) -> None:
+    """A producer whose clock is an hour behind would pause nothing at all."""
+
+    class Behind(SystemClock):
+        @staticmethod
+        def time() -> float:
+            return time.time() - 3_600
+
+    async with Conveyor(broker_url) as app:
+        app.clock = Behind()
+        await limit("partner", app=app).pause(60)
+        (info,) = await limit("partner", app=app).info()
+        assert info.state.closed_until == pytest.approx(time.time() + 60, abs=10)
+
+
 async def test_a_task_pauses_its_limit_for_everybody(app: Conveyor) -> None:
     runs: list[float] = []
 
@@ -202,3 +274,6 @@ async def test_debounce_runs_once_with_the_newest_arguments(app: Conveyor) -> No
     assert runs == [3]
     with pytest.raises(InvalidOption, match="debounce"):
         publish.with_options(delay=5)
+    plain = app.task(name="plain")(publish.fn)
+    with pytest.raises(InvalidOption, match="debounce"):
+        plain.with_options(delay=5).with_options(debounce=Debounce(5))

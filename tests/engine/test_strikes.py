@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from conveyor import Conveyor
+from conveyor.brokers.strikes import put_strike
+from conveyor.core.strike import Strike
 from conveyor.core.task import State
 from conveyor.errors import InvalidOption
 from conveyor.strikes import lift, strike, strikes
@@ -70,3 +72,19 @@ async def test_strikes_that_make_no_sense(app: Conveyor) -> None:
         await strike(app, where=["customer"])
     with pytest.raises(InvalidOption, match="no strike has the id"):
         await lift(app, "nothing")
+    with pytest.raises(InvalidOption, match="a list of comparisons"):
+        await strike(app, where="customer == 7")
+    with pytest.raises(InvalidOption, match="wild"):
+        await strike(app, name="")
+    with pytest.raises(InvalidOption, match="an argument, one of"):
+        await strike(app, where=["9999999999 == 7"])
+
+
+async def test_every_strike_counts_however_many_there_are(app: Conveyor) -> None:
+    broker = (await app.client()).broker
+    for number in range(1_001):
+        await put_strike(broker, Strike(id=f"{number:05}", queue="other", until=1.0))
+    assert len(await strikes(app)) == 1_001
+    # Making one forgets those that were over long ago.
+    one = await strike(app, name="*work")
+    assert [found.id for found in await strikes(app)] == [one.id]

@@ -30,6 +30,8 @@ async def test_an_async_task_is_stopped_and_the_caller_is_told(app: Conveyor) ->
         ) as failure:
             await handle.result(10)
         assert failure.value.error_type == "TimeoutError"
+        assert "in sleep\n    await asyncio.Event().wait()" in failure.value.remote_traceback
+        assert "conveyor/worker" not in failure.value.remote_traceback
         assert seen == ["cleaned up"]
     info = await handle.info()
     assert [e.outcome for e in info.executions] == ["timed_out"]
@@ -111,8 +113,10 @@ async def test_a_stuck_thread_is_fenced_counted_and_replaced(app: Conveyor) -> N
     async with at_work(app, concurrency=1) as worker:
         handle = await stuck.enqueue()
         try:
-            with pytest.raises(TaskFailed, match=r"timeout of 0\.05 s"):
+            with pytest.raises(TaskFailed, match=r"timeout of 0\.05 s") as failure:
                 await handle.result(10)
+            assert "in stuck\n    release.wait(30)" in failure.value.remote_traceback
+            assert "conveyor/worker" not in failure.value.remote_traceback
             assert await (await quick.enqueue(1)).result(10) == 1
             await soon(lambda: worker.board.stuck == 1)
             assert worker.board.running_now() == []

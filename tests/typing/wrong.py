@@ -15,3 +15,11 @@ async def misuse() -> None:
     await app.enqueue_many([add.bind("x")])  # wrong
     text: str = await (await add.enqueue(1)).result()  # wrong
     print(text)
+
+
+async def misuse_workflows() -> None:
+    flow = app.workflow("w")
+    picture = flow.add(thumbnail, "a.png")
+    flow.add(add, picture.result)  # wrong
+    flow.add(thumbnail, "a.png", height=3)  # wrong
+    flow.add(add, 1).after(picture, mode="sometimes")  # wrong

@@ -92,7 +92,7 @@ async def test_a_database(valkey: ValkeyServer) -> None:
     for number in (6, 7):
         async with opened(valkey.url_of_database(number)) as broker:
             await broker.push([NewTask(a_task())])
-            assert await broker.inspector.counts() == {State.QUEUED: 1}
+            assert (await broker.inspector.counts())[State.QUEUED] == 1
     with valkey.client() as client:
         client.flushall()
 
@@ -101,7 +101,7 @@ async def test_a_password() -> None:
     with ValkeyServer(password="s3cret+word") as server:
         url = server.url.replace("s3cret+word", "s3cret%2Bword")
         async with opened(url) as broker:
-            assert await broker.inspector.counts() == {}
+            assert not any((await broker.inspector.counts()).values())
             assert "s3cret" not in repr(broker) + broker.url
 
 

@@ -17,6 +17,10 @@ from conveyor.core.task import Unique as UniqueTerm
 from conveyor.core.uniqueness import Debounce, Unique
 
 
+async def async_key(*args: Any) -> str:
+    return "key"
+
+
 def terms(*args: Any, priority: int = 5, payload: bytes = b"", **rules: Any) -> Terms:
     found = rules_of(**{**NOTHING, **rules})
     assert found is not None
@@ -68,6 +72,17 @@ def test_rates(text: str, per_second: float) -> None:
         lambda: Debounce(0),
         lambda: Debounce(5, max=1),
         lambda: Debounce(5, keep="first"),
+        lambda: Debounce(5, key="shop"),  # type: ignore[arg-type]
+        lambda: Unique(key="shop"),  # type: ignore[arg-type]
+        lambda: Rate("5/s", burst="5"),  # type: ignore[arg-type]
+        lambda: Rate("5/s", key="tenant"),  # type: ignore[arg-type]
+        lambda: Rate("5/s", key=async_key),
+        lambda: Rate("5/s", cost=async_key),
+        lambda: Concurrency(1, key=async_key),
+        lambda: Concurrency(1, name=7),  # type: ignore[arg-type]
+        lambda: rules_of(**{**NOTHING, "fair_by": async_key}),
+        lambda: terms(rate_limit=Rate("5/s", name="x"), concurrency=Concurrency(1, name="x")),
+        lambda: terms(rate_limit=[Rate("5/s", name="x"), Rate("9/h", name="x")]),
         lambda: rules_of(**{**NOTHING, "rate_limit": Concurrency(1)}),
         lambda: rules_of(**{**NOTHING, "concurrency": [Concurrency(1), Rate("1/s")]}),
         lambda: rules_of(**{**NOTHING, "fair_by": "tenant"}),

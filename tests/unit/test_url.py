@@ -119,3 +119,26 @@ def test_the_scheme_names_the_store(url: str, store: str) -> None:
     assert type(broker).__name__ == store
     assert "s3cret" not in broker.url
     assert "s3cret" not in repr(broker)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://db:99999/x", "port '99999' should be from 1 to 65535"),
+        ("postgresql://a:5432,b:0/x", "port '0'"),
+        ("postgresql://db/x?port=many", "port 'many'"),
+        ("sqlite:/a.db", "lacks slashes"),
+        ("sqlite:", "lacks slashes"),
+    ],
+)
+def test_an_address_that_no_server_can_have(url: str, says: str) -> None:
+    with pytest.raises(InvalidURL) as caught:
+        connect(url)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_setting_that_the_driver_does_not_know() -> None:
+    with pytest.raises(InvalidURL, match="sslmode") as caught:
+        await connect("postgresql://ada:s3cret@127.0.0.1/x?sslmode=bogus").open()
+    assert "s3cret" not in str(caught.value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from conveyor.core.gates import SLACK, Gate
 from conveyor.core.task import Lease, Task, Terms
+from conveyor.worker.prefetch import GATED_AHEAD, Prefetch
 from conveyor.worker.waiting import Waiting
 
 
@@ -50,18 +52,43 @@ def test_the_overdue_are_taken_with_their_time() -> None:
     assert names(list(waiting)) == "hb"
 
 
-def test_gated_tasks_are_leased_for_free_slots_only() -> None:
+def test_whoever_has_an_old_token_goes_back() -> None:
+    waiting = filled()
+    for name, gate in (("r", Gate("rate", rate=50.0)), ("s", Gate("slots", most=3))):
+        task = Task(name, name, "q", 5, b"", 0.0, terms=Terms((gate,), None, "x"))
+        waiting.add(Lease(task, 1), 10.0)
+    assert waiting.late(10.0 + SLACK) == []
+    assert names(waiting.late(10.01 + SLACK)) == "r"
+    assert names(list(waiting)) == "ghsab"
+
+
+def test_both_kinds_are_counted() -> None:
+    assert (filled().gated, filled().plain) == (2, 2)
+
+
+def leased(*, gated: int = 0, plain: int = 0) -> Waiting:
     waiting = Waiting()
-    assert waiting.slots(3) == 3
-    assert waiting.slots(0) == 0
-    waiting.add(lease("g", gated=True), 0.0)
-    assert waiting.slots(3) == 2
-    assert waiting.slots(1) == 0
+    for number in range(gated + plain):
+        waiting.add(lease(str(number), gated=number < gated), 0.0)
+    return waiting
+
+
+def test_gated_tasks_are_leased_for_free_slots() -> None:
+    prefetch = Prefetch(3)
+    assert prefetch.want_gated(0, leased()) == 3
+    assert prefetch.want_gated(1, leased(gated=1)) == 1
+    assert prefetch.want_gated(3, leased()) == 0
+
+
+def test_short_gated_tasks_are_leased_a_moment_ahead() -> None:
+    prefetch = Prefetch(10)
+    prefetch.ended(0.001)
+    assert prefetch.want_gated(10, leased()) == 10 * GATED_AHEAD / 0.001
+    prefetch.ended(0.2)
+    assert prefetch.want_gated(10, leased()) == 0
 
 
 def test_while_plain_tasks_fill_every_slot_one_gated_task_goes_before_them() -> None:
-    waiting = Waiting()
-    waiting.add(lease("a"), 0.0)
-    assert waiting.slots(0) == 1
-    waiting.add(lease("g", gated=True), 0.0)
-    assert waiting.slots(0) == 0
+    prefetch = Prefetch(3)
+    assert prefetch.want_gated(3, leased(plain=5)) == 1
+    assert prefetch.want_gated(3, leased(gated=1, plain=5)) == 0

@@ -24,9 +24,11 @@ SUPERVISOR, CHILD = "conveyor.worker.main", "conveyor.worker.child, conveyor.wor
 
 def imported(modules: str, url: str) -> set[str]:
     """Names of what a fresh process has imported once it is ready to connect."""
+    # What was there before is the tests' own: measuring coverage takes a database, too.
     code = (
-        f"import json, sys, {modules}; from conveyor.brokers.url import connect; "
-        f"connect({url!r}); print(json.dumps(list(sys.modules)))"
+        f"import json, sys; before = set(sys.modules); import {modules}; "
+        f"from conveyor.brokers.url import connect; connect({url!r}); "
+        "print(json.dumps(list(set(sys.modules) - before)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -251,7 +251,7 @@ class Outage:
 
 
 @pytest.mark.parametrize("dice", [lambda: 0.0, lambda: 0.999])
-def test_pauses_grow_to_five_seconds(dice: Callable[[], float]) -> None:
+def test_pauses_grow_to_their_longest(dice: Callable[[], float]) -> None:
     pauses = Pauses(dice)
     drawn = [pauses.next() for _ in range(10)]
     assert FIRST / 2 <= drawn[0] <= FIRST

@@ -142,6 +142,8 @@ async def test_a_timeout_stops_it_and_lets_it_clean_up(
     outcome = await run(pool, lease, timeout=0.3)
     assert isinstance(outcome, TimedOut)
     assert "0.3 s" in outcome.error.message
+    assert f"in {name}\n" in outcome.error.traceback
+    assert "conveyor/worker" not in outcome.error.traceback
     assert (tmp_path / "cleaned").exists()
     assert not psutil.pid_exists(int(lines(tmp_path / "started")[0][2]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,8 @@ _KIND = "strike"
 _BATCH = 1_000
 HEARD_WITHIN = 1.2
 """Seconds until every worker has heard of a strike or its end: they look once a second."""
+KEPT = 86_400.0
+"""Seconds that a strike is shown after its end."""
 _decode = msgspec.msgpack.Decoder(Strike).decode
 
 
@@ -32,7 +35,23 @@ async def put_strike(broker: Broker, strike: Strike) -> None:
 
 async def list_strikes(broker: Broker) -> list[Strike]:
     """Return the strikes of a store, the oldest first."""
-    return [_decode(document.body) for document in await broker.documents.list(_KIND)]
+    found: list[Strike] = []
+    while True:
+        after = found[-1].id if found else ""
+        page = await broker.documents.list(_KIND, after, _BATCH)
+        found += [_decode(document.body) for document in page]
+        if len(page) < _BATCH:
+            return found
+
+
+async def forget_strikes(broker: Broker, now: float) -> int:
+    """Delete strikes that were over a day ago, with their tallies; returns how many."""
+    over = [one for one in await list_strikes(broker) if (one.until or inf) < now - KEPT]
+    for strike in over:
+        await broker.documents.delete(_KIND, strike.id)
+    if over:
+        await broker.tallies.drop([held_by(strike.id) for strike in over])
+    return len(over)
 
 
 async def lift_strike(broker: Broker, strike_id: str) -> int | None:

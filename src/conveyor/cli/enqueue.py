@@ -38,31 +38,46 @@ def enqueue(
 ) -> None:
     """Enqueue TASK of MODULE:APP and print its id."""
     from conveyor.core.amounts import seconds
-    from conveyor.loading import load
-    from conveyor.worker.registry import known_names
 
     with explained():
-        app, module = load(target)
-        if url is not None:
-            app.url = url
-        names = known_names(app.definitions, module)
-        definition = names.get(task) or names.get(f"{module}.{task}") or app.definition(task)
         if wait is not None:
             seconds(wait, "--wait")
-        call = definition.with_options(
+        app, call = bound_call(
+            target,
+            task,
+            args,
+            kwargs,
+            url,
             queue=queue,
-            priority=_priority(priority),
+            priority=priority_of(priority),
             delay=delay,
-            at=None if at is None else _instant(at),
+            at=None if at is None else instant_of(at, "--at"),
             key=key,
             max_attempts=max_attempts,
             timeout=timeout,
-        ).bind(
-            *cast("list[Any]", parse_json(args, "--args", list)),
-            **cast("dict[str, Any]", parse_json(kwargs, "--kwargs", dict)),
         )
-        _check_types(call)
         asyncio.run(_enqueue(app, call, wait))
+
+
+def bound_call(
+    target: str, task: str, args: str, kwargs: str, url: str | None, **options: Any
+) -> tuple[Any, Any]:
+    """Return the app of `target` and a call of its TASK, with arguments from JSON that are checked
+    against the types of the function. Raises `ConveyorError`."""
+    from conveyor.loading import load
+    from conveyor.worker.registry import known_names
+
+    app, module = load(target)
+    if url is not None:
+        app.url = url
+    names = known_names(app.definitions, module)
+    definition = names.get(task) or names.get(f"{module}.{task}") or app.definition(task)
+    call = definition.with_options(**options).bind(
+        *cast("list[Any]", parse_json(args, "--args", list)),
+        **cast("dict[str, Any]", parse_json(kwargs, "--kwargs", dict)),
+    )
+    _check_types(call)
+    return app, call
 
 
 async def _enqueue(app: Any, call: Any, wait: float | None) -> None:
@@ -93,11 +108,13 @@ def _check_types(call: Any) -> None:
         ) from None
 
 
-def _priority(text: str | None) -> int | str | None:
+def priority_of(text: str | None) -> int | str | None:
+    """Return a level as a number, a name as it is."""
     return int(text) if text is not None and text.isdigit() else text
 
 
-def _instant(text: str) -> Any:
+def instant_of(text: str, option: str) -> Any:
+    """Return the aware datetime that an option's text means. Raises `InvalidOption`."""
     from datetime import datetime
 
     from conveyor.core.errors import InvalidOption
@@ -106,7 +123,7 @@ def _instant(text: str) -> Any:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidOption(f"--at {text!r} is not a time: {wanted}") from None
+        raise InvalidOption(f"{option} {text!r} is not a time: {wanted}") from None
     if moment.tzinfo is None:
-        raise InvalidOption(f"--at {text!r} has no time zone: {wanted}")
+        raise InvalidOption(f"{option} {text!r} has no time zone: {wanted}")
     return moment

@@ -16,13 +16,17 @@ from conveyor.core.errors import (
     InvalidOption,
     NotSerialisable,
     PayloadTooLarge,
+    ScheduleNotFound,
     TaskNotFound,
     UnknownTask,
+    WorkflowNotFound,
 )
 
 BROKEN, BAD_INPUT, UNAVAILABLE, NOT_FOUND = 1, 2, 3, 4
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (TaskNotFound, NOT_FOUND),
+    (ScheduleNotFound, NOT_FOUND),
+    (WorkflowNotFound, NOT_FOUND),
     (UnknownTask, BAD_INPUT),
     (InvalidOption, BAD_INPUT),
     (InvalidArguments, BAD_INPUT),

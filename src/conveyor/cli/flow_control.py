@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conveyor.brokers.clock import broker_time
 from conveyor.cli.connection import Json, Url, with_broker
 from conveyor.cli.failures import NOT_FOUND, explained, fail
 from conveyor.cli.output import as_json, moment, table
 from conveyor.cli.queues import login
 from conveyor.core.limits import Concurrency, Rate
+from conveyor.core.options import queue_name
 from conveyor.core.strike import Comparison, Strike
 from conveyor.core.task import Pause
 
 if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker
     from conveyor.brokers.gates import GateInfo
 
 limits = typer.Typer(help="List, pause, resume and tune limits.", no_args_is_help=True)
@@ -43,7 +46,7 @@ def list_limits(
         as_json(found)
         return
     table(
-        ("limit", "key", "running", "next token (UTC)", "tuned", "paused"),
+        ("limit", "key", "running", "whole burst (UTC)", "tuned", "paused"),
         (
             (
                 info.limit,
@@ -61,17 +64,17 @@ def list_limits(
 
 def _tuned(info: GateInfo) -> str:
     state = info.state
-    rate = "" if state.rate is None else f"{state.rate:g}/s"
-    return rate or ("" if state.most is None else f"{state.most} slots")
+    rate = [] if state.rate is None else [f"{state.rate:g}/s"]
+    return ", ".join(rate if state.most is None else [*rate, f"{state.most} slots"])
 
 
 def _paused(info: GateInfo) -> str:
-    if info.pause is None and info.state.closed_until == 0:
-        return ""
     until = info.state.closed_until
+    if info.pause is None or until <= time.time():
+        return ""
     end = "" if until == inf else f" until {moment(until)}"
-    by = f" (by {info.pause.by})" if info.pause is not None and info.pause.by else ""
-    return f"{(info.pause.reason if info.pause is not None else '') or 'yes'}{end}{by}"
+    by = f" (by {info.pause.by})" if info.pause.by else ""
+    return f"{info.pause.reason or 'yes'}{end}{by}"
 
 
 @limits.command("pause")
@@ -84,10 +87,14 @@ def pause_limit(
     url: Url = None,
 ) -> None:
     """Let no task of LIMIT start; what runs goes on."""
-    now = time.time()
-    until = None if seconds is None else now + seconds
-    note = Pause(reason=reason, by=by or login(), at=now)
-    with_broker(url, lambda broker: broker.gates.close(limit, key, until, note))
+
+    async def close(broker: Broker) -> None:
+        now = await broker_time(broker, time.time())
+        until = None if seconds is None else now + seconds
+        note = Pause(reason=reason, by=by or login(), at=now)
+        await broker.gates.close(limit, key, until, note)
+
+    with_broker(url, close)
     typer.echo(f"{_named(limit, key)} is paused")
 
 
@@ -144,7 +151,7 @@ def add(
     url: Url = None,
 ) -> None:
     """Hold back tasks for which everything given holds; prints the strike's id."""
-    from conveyor.brokers.strikes import put_strike
+    from conveyor.brokers.strikes import forget_strikes, put_strike
     from conveyor.system import new_id
 
     now = time.time()
@@ -152,14 +159,19 @@ def add(
         made = Strike(
             id=new_id(),
             name=name,
-            queue=queue,
+            queue=None if queue is None else queue_name(queue),
             where=tuple(map(Comparison.parse, where or ())),
             reason=reason,
             by=by or login(),
             at=now,
             until=None if seconds is None else now + seconds,
         )
-    with_broker(url, lambda broker: put_strike(broker, made))
+
+    async def put(broker: Broker) -> None:
+        await forget_strikes(broker, now)
+        await put_strike(broker, made)
+
+    with_broker(url, put)
     typer.echo(made.id)
 
 

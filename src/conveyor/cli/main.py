@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import entry_points
 from io import TextIOWrapper
@@ -19,9 +21,11 @@ from conveyor.cli import (
     operations,
     queues,
     running,
+    schedules,
     tasks,
+    workflows,
 )
-from conveyor.cli.failures import BAD_INPUT
+from conveyor.cli.failures import BAD_INPUT, BROKEN
 
 app = typer.Typer(
     name="conveyor",
@@ -63,6 +67,8 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(workflows.app, name="workflows")
 app.add_typer(effects.effects, name="effects")
 app.add_typer(effects.outbox, name="outbox")
 
@@ -92,7 +98,18 @@ def main() -> None:
         code = app(prog_name="conveyor", standalone_mode=False)
     except _UsageError as exc:
         code = _misused(exc)
+    except OSError as exc:
+        if exc.errno not in {errno.ENOSPC, errno.EIO}:
+            raise
+        code = _unwritten(exc)
     sys.exit(code or 0)
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that the output is lost, and see to it that the interpreter does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stderr.write(f"error: standard output cannot be written: {error.strerror}\n")
+    return BROKEN
 
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

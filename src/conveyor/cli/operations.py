@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from conveyor.cli.connection import Json, Url, url_or_default, with_broker
 from conveyor.cli.failures import BROKEN, explained
 from conveyor.cli.output import as_json
+
+if TYPE_CHECKING:
+    from conveyor.brokers.base import Broker, Violation
 
 
 def migrate(url: Url = None) -> None:
@@ -39,16 +42,27 @@ def migrate_url(url: str) -> list[str]:
 
 def doctor(url: Url = None, as_json_: Json = False) -> None:
     """Check the queue's invariants; exit code 1 when one is broken."""
-    found = with_broker(url, lambda broker: broker.inspector.check())
+    found, overdue = with_broker(url, _check)
     if as_json_:
         as_json(found)
     elif not found:
         typer.echo("all invariants hold")
+    for name in overdue:
+        typer.echo(
+            f"warning: schedule {name!r} is overdue by a minute: does a keeper run?", err=True
+        )
     for violation in () if as_json_ else found:
         ids = f" ({', '.join(violation.ids[:5])}{' …' if len(violation.ids) > 5 else ''})"
         typer.echo(f"{violation.invariant}: {violation.message}{ids if violation.ids else ''}")
     if found:
         raise typer.Exit(BROKEN)
+
+
+async def _check(broker: Broker) -> tuple[list[Violation], list[str]]:
+    from conveyor.schedules.desk import Desk
+    from conveyor.system import SystemClock
+
+    return await broker.inspector.check(), await Desk(broker, SystemClock()).lagging()
 
 
 def bench(

@@ -25,7 +25,7 @@ STATE_MARKS = {
 _GAP = "  "
 _NARROW = 16
 """Cells that a column keeps when a line is too long for the terminal."""
-_STYLES = {"failed": "red", "running": "cyan", "succeeded": "green", "cancelled": "dim"}
+STYLES = {"failed": "red", "running": "cyan", "succeeded": "green", "cancelled": "dim"}
 
 
 def as_json(value: Any) -> None:
@@ -79,7 +79,7 @@ def table(
     out.print(Text(_line(titles, titles, widths), style="bold"), crop=False, soft_wrap=True)
     for row in grid:
         line = Text(_line(titles, row, widths))
-        for mark, style in _STYLES.items():
+        for mark, style in STYLES.items():
             line.highlight_regex(rf"(?<={STATE_MARKS[mark]} ){mark}\b", style)
         out.print(line, crop=False, soft_wrap=True)
 

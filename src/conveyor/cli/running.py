@@ -70,13 +70,13 @@ def worker(
 
 
 def keeper(target: Target, url: Url = None) -> None:
-    """Run only the keeper: rescue of lost tasks, due tasks on idle queues, retention."""
+    """Run only the keeper: schedules, rescue of lost tasks, due tasks on idle queues, retention."""
     from conveyor.keeper.main import run
     from conveyor.loading import load
 
     with explained():
         app, _ = load(target)
-        raise typer.Exit(run(app.url if url is None else url))
+        raise typer.Exit(run(app.url if url is None else url, app, target))
 
 
 def _settings(

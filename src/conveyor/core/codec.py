@@ -21,7 +21,8 @@ MAX_PAYLOAD = 256 * 1024
 T = TypeVar("T")
 
 
-def _encode_other(value: Any) -> Any:
+def encode_other(value: Any) -> Any:
+    """Turn what msgspec does not know into what it does: pydantic models and their kin."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="python")
@@ -30,13 +31,16 @@ def _encode_other(value: Any) -> Any:
 
 def decode_other(kind: type, value: Any) -> Any:
     """Build types msgspec does not know from plain values: pydantic models and their kin."""
+    build = getattr(kind, "from_plain", None)
+    if callable(build):
+        return build(kind, value)
     validate = getattr(kind, "model_validate", None)
     if callable(validate):
         return validate(value)
     raise NotImplementedError(kind)
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_other)
 _decoder = msgspec.msgpack.Decoder()
 
 

@@ -6,16 +6,19 @@ first byte. Tasks that need none of this carry none of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-_WRAPPED = 0x93
+_WRAPPED = b"\x93"
 """The header of a MessagePack array of three."""
+_ELSEWHERE = " bytes in the blob store>"
 
 
 class Sealed(msgspec.Struct, frozen=True, array_like=True):
-    """An encrypted argument; in the call itself stands nil."""
+    """An encrypted argument; in the call itself stands nil. Beside a blob it has no data: it says
+    which key the blob needs."""
 
     where: int | str
     """Its position, or its keyword."""
@@ -65,7 +68,7 @@ _decode = msgspec.msgpack.Decoder().decode
 
 def is_wrapped(payload: bytes) -> bool:
     """Whether there is anything around the call."""
-    return payload[:1] == bytes([_WRAPPED])
+    return payload.startswith(_WRAPPED)
 
 
 def split(payload: bytes) -> Call:
@@ -83,6 +86,11 @@ def wrap(call: Call, wrapping: Wrapping) -> bytes:
     return _encode((call.args, call.kwargs, wrapping))
 
 
+def stamped(payload: bytes, version: int) -> bytes:
+    """Return a plain payload with the version of the definition that it is for."""
+    return payload if version == 1 else wrap(split(payload), Wrapping(version))
+
+
 def unwrap(payload: bytes) -> tuple[Call, Wrapping]:
     """Take a wrapped payload apart. Raises `msgspec.DecodeError`."""
     found = _decode_wrapped(payload)
@@ -93,13 +101,18 @@ def shown(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return a wrapped call to be looked at: what is sealed or elsewhere is named, not read."""
     call, wrapping = unwrap(payload)
     if wrapping.blob is not None:
-        return (f"<{wrapping.blob.size:,} bytes in the blob store>",), {}
+        return (f"<{wrapping.blob.size:,}{_ELSEWHERE}",), {}
     args: list[Any] = [_decode(raw) for raw in call.args]
     kwargs: dict[str, Any] = {name: _decode(raw) for name, raw in call.kwargs.items()}
     for field in wrapping.sealed:
         note = f"<sealed with key {field.key_id}>"
-        if isinstance(field.where, int):
-            args[field.where] = note
-        else:
+        if isinstance(field.where, str):
             kwargs[field.where] = note
+        elif 0 <= field.where < len(args):
+            args[field.where] = note
     return tuple(args), kwargs
+
+
+def is_elsewhere(args: Sequence[Any]) -> bool:
+    """Whether these arguments, as `shown`, stand for a call that lies in a blob store."""
+    return len(args) == 1 and isinstance(args[0], str) and args[0].endswith(_ELSEWHERE)

@@ -2,12 +2,15 @@
 
 ConveyorError
 ├── InvalidOption (ValueError)      an option makes no sense
-│   └── InvalidURL                  the broker URL cannot be used
+│   ├── InvalidURL                  the broker URL cannot be used
+│   └── InvalidWorkflow             a workflow, or a condition in one, makes no sense
 ├── InvalidArguments (TypeError)    the call does not fit the task's signature
 ├── NotSerialisable (TypeError)     an argument or result has no MessagePack form
 ├── PayloadTooLarge (ValueError)    arguments or result above the size limit
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
+├── ScheduleNotFound (LookupError)  no schedule has this name
+├── WorkflowNotFound (LookupError)  no run of a workflow has this id
 ├── IdempotencyConflict             same key, other arguments
 ├── NotUnique                       another such task is in its way
 ├── BrokerError
@@ -44,6 +47,10 @@ class InvalidOption(ConveyorError, ValueError):
 
 class InvalidURL(InvalidOption):
     """The broker URL cannot be used; the message says which part (never its password)."""
+
+
+class InvalidWorkflow(InvalidOption):
+    """A workflow makes no sense; the message names the node or the place in its condition."""
 
 
 class InvalidArguments(ConveyorError, TypeError):
@@ -86,6 +93,24 @@ class TaskNotFound(ConveyorError, LookupError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no task has the id {task_id!r}: mistyped, or pruned by retention")
         self.task_id = task_id
+
+
+class ScheduleNotFound(ConveyorError, LookupError):
+    """No schedule has this name; the message offers the nearest ones where they are known."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"no schedule is named {name!r}{hint}")
+        self.name = name
+
+
+class WorkflowNotFound(ConveyorError, LookupError):
+    """No run of a workflow has this id: it never existed, or retention has pruned it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no workflow run has the id {run_id!r}: mistyped, or pruned by retention")
+        self.run_id = run_id
 
 
 class IdempotencyConflict(ConveyorError):

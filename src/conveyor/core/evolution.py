@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,3 +45,14 @@ class Evolution(msgspec.Struct, frozen=True, kw_only=True):
                 f"encrypt={unknown!r} of {name!r}: names of its parameters, "
                 f"which are {', '.join(signature.names) or 'none'}"
             )
+
+
+def names_of(value: object, option: str) -> tuple[str, ...]:
+    """Return names as a tuple. Raises `InvalidOption`, also for a single text: its letters would
+    be taken for names."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidOption(f"{option}={value!r}: a list of names, e.g. {option}=['one']")
+    names = tuple(value)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise InvalidOption(f"{option}: {wrong[0]!r} is no name")
+    return names

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core.amounts import is_number
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate
-from conveyor.core.keying import MAX_KEY, KeyFunction, called, key_of
+from conveyor.core.keying import MAX_KEY, KeyFunction, called, key_of, must_be_function
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(s|m|h|d)\s*\Z")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -39,10 +40,13 @@ class Rate(msgspec.Struct, frozen=True):
         """Refuse a rate that cannot be read or could admit nothing."""
         if self.per_second <= 0:
             raise InvalidOption(f"Rate({self.rate!r}): above 0")
-        if isinstance(self.burst, bool) or not 1 <= self.burst <= 1_000_000:
+        if not is_number(self.burst) or not 1 <= self.burst <= 1_000_000:
             raise InvalidOption(f"Rate(burst={self.burst!r}): from 1 to 1000000 tokens")
         if not callable(self.cost) and (fault := _cost_fault(self.cost, self.burst)):
             raise InvalidOption(f"Rate({self.rate!r}): {fault}")
+        if callable(self.cost):
+            must_be_function(self.cost, "cost")
+        must_be_function(self.key, "key")
         _checked_name(self.name)
 
     @property
@@ -100,6 +104,7 @@ class Concurrency(msgspec.Struct, frozen=True):
             raise InvalidOption(
                 f"Concurrency(on_full={self.on_full!r}): one of {', '.join(_ON_FULL)}"
             )
+        must_be_function(self.key, "key")
         _checked_name(self.name)
 
     def gate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate:
@@ -109,13 +114,20 @@ class Concurrency(msgspec.Struct, frozen=True):
         return Gate(name, key, most=self.most, on_full=self.on_full)
 
 
-def _checked_name(name: str | None) -> None:
-    if name is not None and (not name or len(name) > MAX_KEY or "\n" in name):
-        raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} characters on one line")
+def _checked_name(name: Any) -> None:
+    if name is not None:
+        limit_name(name)
+
+
+def limit_name(name: Any) -> str:
+    """Return the name of a limit. Raises `InvalidOption`."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_KEY or not name.isprintable():
+        raise InvalidOption(f"limit name {name!r}: from 1 to {MAX_KEY} printable characters")
+    return name
 
 
 def _cost_fault(value: Any, burst: float) -> str | None:
     """Say what is wrong with a cost, None when it is a good one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= burst:
+    if not is_number(value) or not 0 < value <= burst:
         return f"the cost is {value!r}, but must be above 0 and at most the burst of {burst:g}"
     return None

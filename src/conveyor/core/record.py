@@ -28,7 +28,7 @@ def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
     and `InvalidArguments` when a rule cannot be applied to the call.
     """
     payload = encode((args, kwargs), what=f"arguments of {name}", limit=limit)
-    digest = hashlib.sha256(payload).hexdigest()[:32] if options.key is not None else None
+    digest = digest_of(payload) if options.key is not None else None
     task = Task(
         task_id,
         name,
@@ -50,3 +50,8 @@ def new_task(  # noqa: PLR0917 - called once per enqueue on the hot path
     if rules is not None and rules.debounce is not None:
         delay = rules.debounce.delay
     return NewTask(task, delay, options.due_at)
+
+
+def digest_of(payload: bytes) -> str:
+    """Return what tells a repeated enqueue from another one under the same key."""
+    return hashlib.sha256(payload).hexdigest()[:32]

@@ -10,7 +10,7 @@ import msgspec
 
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate, lane_of
-from conveyor.core.keying import KeyFunction, as_key, called, key_of
+from conveyor.core.keying import KeyFunction, as_key, called, key_of, must_be_function
 from conveyor.core.limits import Concurrency, Rate
 from conveyor.core.task import Fair, Terms
 from conveyor.core.uniqueness import Debounce, Unique, debounce_of, unique_of
@@ -25,13 +25,27 @@ class Rules(msgspec.Struct, frozen=True):
     unique: Unique | None = None
     debounce: Debounce | None = None
 
+    @property
+    def by_argument(self) -> bool:
+        """Whether any of them asks a call for its arguments."""
+        functions = [self.fair_by, self.partition_by]
+        for limit in self.limits:
+            functions += [limit.key, getattr(limit, "cost", None)]
+        return any(callable(function) for function in functions)
+
     def named(self, task: str) -> Rules:
-        """Return the same rules with every limit named: nameless ones are the task's own."""
+        """Return the same rules with every limit named: nameless ones are the task's own. Raises
+        `InvalidOption` for two of one name: one gate cannot be two limits of a task.
+        """
         limits: list[Rate | Concurrency] = []
         for limit in self.limits:
             kind = type(limit).__name__.lower()
             number = sum(isinstance(other, type(limit)) for other in limits)
             own = f"{task}:{kind}{number + 1 if number else ''}"
+            if limit.name in {other.name for other in limits}:
+                raise InvalidOption(
+                    f"two limits of {task!r} are named {limit.name!r}: give each a name of its own"
+                )
             limits.append(msgspec.structs.replace(limit, name=limit.name or own))
         return msgspec.structs.replace(self, limits=tuple(limits))
 
@@ -74,9 +88,8 @@ def rules_of(
 ) -> Rules | None:
     """Gather what a definition says; None when it says nothing. Raises `InvalidOption`."""
     limits = (*_all(rate_limit, Rate, "rate_limit"), *_all(concurrency, Concurrency, "concurrency"))
-    for function, option in ((fair_by, "fair_by"), (partition_by, "partition_by")):
-        if function is not None and not callable(function):
-            raise InvalidOption(f"{option}={function!r}: a function of the task's arguments")
+    must_be_function(fair_by, "fair_by")
+    must_be_function(partition_by, "partition_by")
     if not limits and all(rule is None for rule in (fair_by, partition_by, unique, debounce)):
         return None
     return with_uniqueness(Rules(limits, fair_by, partition_by), unique, debounce)

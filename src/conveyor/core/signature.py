@@ -30,7 +30,7 @@ class Signature:
         self._least = sum(p.default is p.empty for p in positional)
         keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self._plain = not any(p.default is p.empty for p in keyword)
-        hints = _hints(fn)
+        hints = self.hints = _hints(fn)
         self._kinds = {
             p.name: hints.get(p.name, Any)
             for p in (*positional, *keyword)
@@ -56,17 +56,17 @@ class Signature:
 
     @property
     def names(self) -> list[str]:
-        """Names of the parameters."""
-        return list(self.text.parameters)
+        """Names of the parameters, without `*args` and `**kwargs`."""
+        parameters = self.text.parameters.values()
+        return [p.name for p in parameters if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]
 
     def place(self, name: str, count: int, kwargs: Mapping[str, Any]) -> int | str | None:
         """Return where a call with `count` positional arguments has the parameter `name`: its
         position, its keyword, or None when it is left to its default."""
-        if name in kwargs:
-            return name
+        # By position first: beside a positional-only parameter, a `**kwargs` may have its name.
         if name in self._positional[:count]:
             return self._positional.index(name)
-        return None
+        return name if name in kwargs else None
 
     def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decode a payload into typed arguments. Raises `msgspec.ValidationError` (with the path)

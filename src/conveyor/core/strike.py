@@ -26,7 +26,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
 }
 STRUCK = " are struck"
-_WHERE = re.compile(r"\s*([A-Za-z_]\w*|\d+)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*\Z", re.DOTALL)
+_WHERE = re.compile(r"\s*([A-Za-z_]\w*|[0-9]{1,3})\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*\Z", re.DOTALL)
 
 
 class Comparison(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +89,8 @@ class Strike(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a strike on everything by accident."""
         if self.name is None and self.queue is None and not self.where:
             raise InvalidOption("a strike needs a task name, a queue or an argument to go by")
+        if self.name == "":
+            raise InvalidOption("name='': the name of a task definition; * and ? are wild")
 
     def hits(self, info: TaskInfo, now: float) -> bool:
         """Whether it holds the task back now."""

@@ -11,7 +11,7 @@ import msgspec
 
 from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
-from conveyor.core.keying import KeyFunction, key_of
+from conveyor.core.keying import KeyFunction, key_of, must_be_function
 from conveyor.core.task import Unique as UniqueTerm
 
 _UNTIL = {"while_queued": "queued", "until_start": "start", "until_done": "done"}
@@ -42,6 +42,7 @@ class Unique(msgspec.Struct, frozen=True):
             )
         if not isinstance(self.until, str):
             seconds(self.until, "unique", least=0.001)
+        must_be_function(self.key, "key")
         if self.on_conflict not in _ON_CONFLICT:
             raise InvalidOption(
                 f"Unique(on_conflict={self.on_conflict!r}): one of {', '.join(_ON_CONFLICT)}"
@@ -79,6 +80,7 @@ class Debounce(msgspec.Struct, frozen=True):
         wait = seconds(self.wait, "debounce", least=0.001)
         if self.max is not None and seconds(self.max, "debounce max") < wait:
             raise InvalidOption(f"Debounce({wait:g}, max={self.max!r}): max is at least the wait")
+        must_be_function(self.key, "key")
         if self.keep != "last":
             raise InvalidOption(f"Debounce(keep={self.keep!r}): only 'last', the newest arguments")
 
@@ -99,6 +101,12 @@ class Debounce(msgspec.Struct, frozen=True):
 def unique_of(unique: Unique | str | float | timedelta | None) -> Unique | None:
     """Return the rule that a short form stands for. Raises `InvalidOption`."""
     return unique if unique is None or isinstance(unique, Unique) else Unique(unique)
+
+
+def keep_secret(unique: Unique | None) -> None:
+    """Raise `InvalidOption` for a rule that would store a digest of sealed arguments."""
+    if unique is not None and unique.key is None:
+        raise InvalidOption("unique= beside encrypt= needs a key function of what is not secret")
 
 
 def debounce_of(debounce: Any) -> Debounce | None:

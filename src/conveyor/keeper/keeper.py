@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
+from conveyor.flows.sweeper import Sweeper
 from conveyor.keeper.effects import EffectBroom
 from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
+from conveyor.keeper.ticker import Ticker
 from conveyor.keeper.watch import ClockWatch
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("conveyor.keeper")
 ROLE = "keeper"
-EVERY = 2.0
-"""Seconds between rounds: a lost task waits for its lease to end, and at most this."""
+EVERY = 1.0
+"""Seconds between rounds: a lost task waits for its lease to end, at most this, and a free slot."""
 LEADERSHIP = 2 / 3
 """Part of a lease that leadership lasts: the end of a leader that died together with a worker is
 no reason for that worker's tasks to wait longer."""
@@ -33,8 +35,10 @@ _CHUNK, _CALLS = 1_000, 50
 
 
 class Keeper:
-    """Promotes, prunes and rescues while it leads. `holder` names it among all keepers; `lease`
-    (seconds) is the workers' lease, `every` the pause between rounds.
+    """Promotes, prunes, rescues and fires schedules while it leads.
+
+    `holder` names it among all keepers; `lease` (seconds) is the workers' lease, `every` the pause
+    between rounds. Schedules have a leader of their own, who is often the same.
     """
 
     def __init__(
@@ -54,26 +58,46 @@ class Keeper:
         self._lease = lease
         self._every = every
         self._watch = ClockWatch()
+        self._flows = Sweeper(broker, clock)
         self._effects = EffectBroom(broker)
         self._trust_from = float("-inf")
+        self._ticker = Ticker(broker, clock, holder)
         self.leading = False
 
     async def run(self) -> None:
         """Keep house until cancelled, through every outage of the broker; then resign."""
-        pauses = Pauses(self._dice)
         try:
-            while True:
-                try:
-                    await self.round()
-                except BrokerError as exc:
-                    self._watch.failed(self._clock.monotonic())
-                    log.debug("no round: %s", exc)
-                    await asyncio.sleep(pauses.next())
-                else:
-                    pauses.reset()
-                    await asyncio.sleep(self._every)
+            async with asyncio.TaskGroup() as chores:
+                chores.create_task(self._rounds(), name="conveyor-keeper-rounds")
+                chores.create_task(self._ticks(), name="conveyor-keeper-ticks")
         finally:
             await self._resign()
+
+    async def _rounds(self) -> None:
+        pauses = Pauses(self._dice)
+        while True:
+            try:
+                await self.round()
+            except BrokerError as exc:
+                self._watch.failed(self._clock.monotonic())
+                log.debug("no round: %s", exc)
+                await asyncio.sleep(pauses.next())
+            else:
+                pauses.reset()
+                await asyncio.sleep(self._every)
+
+    async def _ticks(self) -> None:
+        """Schedules have a beat of their own: a round that prunes much must not make them late."""
+        pauses = Pauses(self._dice)
+        while True:
+            try:
+                wait = await self._ticker.tick()
+            except BrokerError as exc:
+                log.debug("no tick: %s", exc)
+                wait = pauses.next()
+            else:
+                pauses.reset()
+            await asyncio.sleep(wait)
 
     async def round(self) -> bool:
         """Do one round if this keeper leads; returns whether it does. Raises `BrokerError`."""
@@ -84,6 +108,7 @@ class Keeper:
         await self._effects.sweep(self._clock.monotonic())
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
+        await self._flows.round()
         return True
 
     async def _tidy(self) -> None:
@@ -117,8 +142,8 @@ class Keeper:
         return True
 
     async def _resign(self) -> None:
-        if not self.leading:
-            return
         with suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._broker.lead(ROLE, self._holder, 0)
+                await self._ticker.resign()
+                if self.leading:
+                    await self._broker.lead(ROLE, self._holder, 0)

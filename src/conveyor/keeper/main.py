@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerError, ConveyorError
 from conveyor.keeper.keeper import Keeper
 from conveyor.keeper.process import log_to_stderr, signals_to
+from conveyor.schedules.publisher import Publisher
 from conveyor.system import SystemClock, dice, new_id
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+    from conveyor.brokers.base import Broker
 
 log = logging.getLogger("conveyor.keeper")
 
 
-def run(url: str) -> int:
-    """Keep house for the broker at `url` until SIGTERM or SIGINT. Returns the exit code: 0 after a
-    signal, 2 when the URL makes no sense, 3 when the broker is not there.
+def run(url: str, app: Conveyor | None = None, target: str = "") -> int:
+    """Keep house for the broker at `url` until SIGTERM or SIGINT, and publish the schedules that
+    `app` declares, as those of `target` (`MODULE:APP`). Returns the exit code: 0 after a signal, 2
+    when the URL makes no sense, 3 when the broker is not there.
     """
     log_to_stderr("INFO")
-    return asyncio.run(_run(url))
+    return asyncio.run(_run(url, app, target))
 
 
-async def _run(url: str) -> int:
+async def _run(url: str, app: Conveyor | None, target: str) -> int:
     stopped = asyncio.Event()
     try:
         broker = connect(url)
@@ -31,13 +38,23 @@ async def _run(url: str) -> int:
             try:
                 await broker.open()
                 log.info("keeping house for %s", broker.url)
-                await _keep_until(stopped, Keeper(broker, SystemClock(), dice, new_id()))
+                async with _published(app, broker, target):
+                    await _keep_until(stopped, Keeper(broker, SystemClock(), dice, new_id()))
             finally:
                 await broker.close()
     except ConveyorError as exc:
         log.critical("%s", exc)
         return 3 if isinstance(exc, BrokerError) else 2
     return 0
+
+
+def _published(
+    app: Conveyor | None, broker: Broker, target: str
+) -> AbstractAsyncContextManager[None]:
+    if app is None:
+        return nullcontext()
+    born = SystemClock().time()
+    return Publisher(app, broker, scope=target, born=born, dice=dice).at_work()
 
 
 async def _keep_until(stopped: asyncio.Event, keeper: Keeper) -> None:

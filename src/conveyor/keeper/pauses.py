@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-FIRST, LONGEST = 0.1, 5.0
+FIRST, LONGEST = 0.1, 2.5
+"""Half of what a worker may take to resume: a call may begin just before the broker is back."""
 
 
 class Pauses:
-    """Seconds that double from 0.1 to 5, each spread by half, so that a crowd does not return as
+    """Seconds that double from 0.1 to 2.5, each spread by half, so that a crowd does not return as
     one. `dice` is uniform in [0, 1).
     """
 

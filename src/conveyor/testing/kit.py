@@ -14,6 +14,8 @@ from conveyor.brokers.base import Filter
 from conveyor.brokers.url import connect
 from conveyor.core.codec import decode, encode
 from conveyor.core.task import State, TaskInfo
+from conveyor.keeper.ticker import Ticker
+from conveyor.schedules.publisher import Publisher
 from conveyor.system import new_id
 from conveyor.testing.clock import ManualClock
 from conveyor.worker.board import LocalBoard
@@ -36,6 +38,44 @@ class Harness:
         self.app = app
         self.broker = broker
         self.clock = clock
+        self._ticker = Ticker(broker, clock, new_id())
+
+    async def fire(self) -> int:
+        """Fire every schedule that is due by the clock, those declared in code included; returns
+        how many tasks that enqueued. Nothing runs yet: `drain` does that.
+
+        A schedule begins with the first `fire` (or `run_for`) that sees it.
+        """
+        await Publisher(
+            self.app, self.broker, scope="harness", born=self.clock.time(), dice=lambda: 0.5
+        ).once()
+        before = self._ticker.fired
+        self._ticker.look_again()
+        while await self._ticker.tick() == 0.0:
+            pass
+        return self._ticker.fired - before
+
+    async def run_for(self, seconds: float, *, concurrency: int = 1) -> dict[State, int]:
+        """Let `seconds` pass: schedules fire at their times, delayed tasks and retries run at
+        theirs, and each sees the clock as it is then. Returns as `drain` does.
+        """
+        end = self.clock.time() + seconds
+        await self.fire()
+        await self._run(concurrency)
+        while True:
+            due = [info.due_at for info in await self.tasks(State.SCHEDULED) if info.due_at]
+            fires = [
+                info.next_at for info in await self.app.schedules.list() if info.next_at is not None
+            ]
+            at = min((*due, *fires), default=end)
+            if at >= end:
+                break
+            self.clock.advance(max(0.001, at - self.clock.time()))
+            await self.fire()
+            await self._run(concurrency)
+        self.clock.advance(max(0.0, end - self.clock.time()))
+        await self.fire()
+        return await self.drain(concurrency=concurrency)
 
     async def drain(self, *, scheduled: bool = False, concurrency: int = 1) -> dict[State, int]:
         """Run every task that is due, and those they enqueue, until none is left.

@@ -44,6 +44,7 @@ from conveyor.worker.spawn import open_pipes
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
+    from conveyor.schedules.publisher import Publisher
     from conveyor.worker.engine import Engine
 
 log = logging.getLogger("conveyor.worker")
@@ -128,7 +129,8 @@ class Shift:
             self._line.attach(loop, self._hear)
             await self._go.wait()
             if not self._stopped:
-                await engine.run()
+                async with self._publisher(broker).at_work():
+                    await engine.run()
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ORPHAN_GRACE):
@@ -168,6 +170,15 @@ class Shift:
             clock=SystemClock(),
             module=self._module,
         )
+
+    def _publisher(self, broker: Broker) -> Publisher:
+        from conveyor.schedules.publisher import Publisher
+        from conveyor.system import SystemClock, dice
+
+        settings = self._configure.settings
+        # While files change, the newest code is what counts, not the newest worker.
+        born = SystemClock().time() if settings.reload else settings.born
+        return Publisher(self._app, broker, scope=settings.target, born=born, dice=dice)
 
     def _ready(self, engine: Engine) -> Ready:
         versions = {

@@ -21,13 +21,16 @@ from conveyor.brokers.base import Settlement, Step, StepReply
 from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
+from conveyor.flows import builtin
+from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
 from conveyor.worker import logs
 from conveyor.worker.chores import chores
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
-from conveyor.worker.executor import Executor, Run, Stop, place_of
+from conveyor.worker.executor import Executor, Run, Stop, where_to_run
+from conveyor.worker.follower import Follower
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
@@ -84,7 +87,7 @@ class Engine:
         self.board = board
         self.steps = self.leased = 0
         self.completer = Completer(token, dice)
-        self.names = known_names(app.definitions, module)
+        self.names = known_names(app.definitions, module) | builtin.definitions(app)
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
@@ -92,6 +95,7 @@ class Engine:
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
+        self._follower = Follower(broker, clock, dice, self._ring_bell)
         self._queues: list[str] = list(settings.queues)
         self._lineup = Lineup(settings.weights, settings.reserved)
         self._refreshed_at = float("-inf")
@@ -144,6 +148,7 @@ class Engine:
         beside = [
             asyncio.create_task(self._pulse(), name="conveyor-pulse"),
             asyncio.create_task(self._notes.keep(), name="conveyor-notes"),
+            asyncio.create_task(self._follower.keep(), name="conveyor-follower"),
             *chores(self.app, self.broker, self._clock, self._dice),
         ]
         try:
@@ -184,10 +189,11 @@ class Engine:
                 await self._wait()
 
     def _done(self) -> bool:
-        if self._aborted:
-            return True
-        busy = self._running or self._waiting or self.completer.pending
-        return self._draining and not busy
+        return self._aborted or (self._draining and not self._busy())
+
+    def _busy(self) -> bool:
+        here = self._running or self._waiting or self.completer.pending
+        return bool(here) or self._follower.busy
 
     def _should_step(self) -> bool:
         return bool(self.completer.pending) or self._rung or (self._more and self._want() > 0)
@@ -215,7 +221,7 @@ class Engine:
             await self._refresh()
             await self._intake.note_held()
             batch = self.completer.take()
-            slots = self._waiting.slots(self.settings.concurrency - len(self._running))
+            slots = self._prefetch.want_gated(len(self._running), self._waiting)
             step = Step(self.token, self._queues, want, batch, slots)
             reply = await self._lineup.step(self.broker, step, self._held_queues())
         except BrokerError as exc:
@@ -226,6 +232,7 @@ class Engine:
         self.steps += 1
         self.leased += len(reply.leases)
         self.completer.answered(batch, reply)
+        self._follower.settled(batch, reply.refused)
         self._accept(reply.leases)
         self.cancel(reply.cancels)
         self._more = want > 0 and len(reply.leases) >= want
@@ -234,8 +241,8 @@ class Engine:
             await asyncio.sleep(GATHER)
 
     def _held_queues(self) -> Iterable[str]:
-        yield from (run.lease.task.queue for run in self._running.values())
-        yield from (lease.task.queue for lease in self._waiting)
+        leases = (*(run.lease for run in self._running.values()), *self._waiting)
+        return (lease.task.queue for lease in leases)
 
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""
@@ -252,17 +259,15 @@ class Engine:
             self._accept(parked)
         if reply.next_due is not None and reply.next_due < POLL:
             asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
-        idle = not (self._running or self._waiting or self.completer.pending)
-        if self.settings.burst and idle and not reply.leases:
+        if self.settings.burst and not (self._busy() or self._rung or reply.leases):
             self._draining = not await self._found_new_queues()
 
     async def _after_failure(self, exc: BrokerError) -> None:
         """The step's fate is unknown: wait, then ask which leases are ours."""
         log.warning("the broker failed a step: %s", exc)
-        delay = 0.1
+        pauses = Pauses(self._dice)
         while not self._aborted:
-            await asyncio.sleep(delay * (0.5 + self._dice()))
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(pauses.next())
             try:
                 held = await self.broker.held(self.token, _ALL)
             except BrokerError as again:
@@ -318,10 +323,11 @@ class Engine:
         self._start_waiting()
 
     def _start_waiting(self) -> None:
+        self.completer.release(self._waiting.late(self._clock.monotonic()))
         while self._waiting and len(self._running) < self.settings.concurrency:
             lease = self._waiting.next()
             definition = self.names[lease.task.name]
-            where = place_of(lease, definition)
+            where = where_to_run(lease, definition)
             slot = self.board.started(lease.task.id, lease.execution, alone=where == "process")
             run = Run(lease, definition, where, slot)
             self._running[lease.task.id] = run

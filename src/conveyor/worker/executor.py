@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
@@ -26,6 +27,8 @@ from conveyor.worker.outcomes import (
     describe,
     outcome_of_exception,
     outcome_of_value,
+    place_now,
+    place_of,
     prepare,
     timed_out,
 )
@@ -52,7 +55,7 @@ def _call_into(
     loop.call_soon_threadsafe(ended.set_result, end)
 
 
-def place_of(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
+def where_to_run(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
     """Say where a task runs."""
     if definition.executor == "process" or lease.must_run_alone:
         return "process"
@@ -76,12 +79,14 @@ class Run:
         "definition",
         "ended",
         "lease",
+        "place",
         "slot",
         "started_at",
         "started_mono",
         "stop",
         "stuck",
         "task",
+        "thread",
         "where",
     )
 
@@ -97,6 +102,9 @@ class Run:
         self.started_mono = 0.0
         self.deadline: Deadline | None = None
         self.task: asyncio.Task[None] | None = None
+        self.thread: int | None = None
+        self.place = ""
+        """Where the code was when its time was up."""
         self.stop: Stop | None = None
         self.ended = False
         self.stuck = False
@@ -156,6 +164,8 @@ class Executor:
         if run.ended or run.stop is not None:
             return
         run.stop = reason
+        if reason is Stop.TIMEOUT and run.where == "thread":
+            run.place = place_now(run.thread)
         run.context.cancelled = True
         if run.where == "process":
             self._processes().cancel(run.lease.task.id)
@@ -180,7 +190,7 @@ class Executor:
 
     def _stopped(self, run: Run) -> Outcome:
         if run.stop is Stop.TIMEOUT:
-            return TimedOut(timed_out(run.lease.task.timeout or 0.0))
+            return TimedOut(timed_out(run.lease.task.timeout or 0.0, run.place))
         return Cancelled() if run.stop is Stop.CANCEL else Interrupted()
 
     def _end(self, run: Run, outcome: Outcome) -> None:
@@ -226,12 +236,14 @@ class Executor:
 
     def _of_exception(self, run: Run, exc: BaseException) -> Outcome:
         if run.stop is not None:
+            run.place = run.place or place_of(exc)
             return self._stopped(run)
         return outcome_of_exception(exc, run.lease, run.definition, self._clock, self._dice)
 
     # -- in a thread
 
     def _in_thread(self, run: Run) -> Outcome:
+        run.thread = threading.get_ident()
         activate(run.context)
         try:
             args, kwargs = prepare(run.definition, run.lease, self._packing)

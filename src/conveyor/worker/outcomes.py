@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,14 +39,23 @@ def prepare(
     """
     payload = lease.task.payload
     if packing is not None and (definition.version > 1 or is_wrapped(payload)):
-        payload = packing.unpack(lease.task, definition)
+        try:
+            payload = packing.unpack(lease.task, definition)
+        except msgspec.DecodeError as exc:
+            raise _misfit(definition, exc) from None
     try:
         return definition.signature.decode(payload)
     except (msgspec.DecodeError, InvalidArguments, ValueError, TypeError) as exc:
-        text = str(exc).removesuffix("; nothing was enqueued")
-        raise BadArguments(
-            f"the stored arguments do not fit {definition.name}{definition.signature.text}: {text}"
-        ) from None
+        raise _misfit(definition, exc) from None
+
+
+def _misfit(definition: TaskDefinition[..., Any, Any], exc: Exception) -> BadArguments:
+    text = str(exc).removesuffix("; nothing was enqueued")
+    if definition.encrypt:
+        # Models quote what does not fit them.
+        text = f"{type(exc).__name__}, whose text is not kept because arguments are sealed"
+    where = f"{definition.name}{definition.signature.text}"
+    return BadArguments(f"the stored arguments do not fit {where}: {text}")
 
 
 def outcome_of_value(definition: TaskDefinition[..., Any, Any], value: Any) -> Outcome:
@@ -71,7 +82,7 @@ def outcome_of_exception(
     if isinstance(exc, Snooze):
         return Snoozed(exc.delay)
     if isinstance(exc, Reject):
-        return Rejected(ErrorInfo("conveyor.Reject", exc.reason))
+        return Rejected(ErrorInfo("conveyor.Reject", exc.reason, describe(exc).traceback))
     if isinstance(exc, InDoubt):
         return Rejected(ErrorInfo("conveyor.errors.InDoubt", str(exc)))
     if isinstance(exc, BadArguments):
@@ -94,23 +105,59 @@ def outcome_of_exception(
 
 def describe(exc: BaseException) -> ErrorInfo:
     """Return the exception as text: type, message, traceback without the engine's own frames."""
-    frames = exc.__traceback__
-    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
-        frames = frames.tb_next
+    frames = _theirs(exc.__traceback__)
     try:
         lines = traceback.format_exception(type(exc), exc, frames)
         text = "".join(lines)
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
         text = "".join(traceback.format_tb(frames))
-    if len(text) > MAX_TRACEBACK:
-        half = MAX_TRACEBACK // 2
-        text = f"{text[:half]}\n… {len(text) - MAX_TRACEBACK} characters left out …\n{text[-half:]}"
-    return ErrorInfo(_type_name(exc), _message(exc), text)
+    return ErrorInfo(_type_name(exc), _message(exc), _shortened(text))
 
 
-def timed_out(limit: float) -> ErrorInfo:
-    """Describe a time-out of `limit` seconds."""
-    return ErrorInfo("TimeoutError", f"it ran longer than its timeout of {limit:g} s")
+def timed_out(limit: float, place: str = "") -> ErrorInfo:
+    """Describe a time-out of `limit` seconds; `place` is where the code was then, see `place_of`
+    and `place_now`."""
+    message = f"it ran longer than its timeout of {limit:g} s"
+    trace = f"Traceback (most recent call last):\n{place}TimeoutError: {message}\n" if place else ""
+    return ErrorInfo("TimeoutError", message, trace)
+
+
+def place_of(exc: BaseException) -> str:
+    """Return where an exception was raised, as the frames of a traceback."""
+    return _shown(traceback.extract_tb(exc.__traceback__))
+
+
+def place_now(thread: int | None) -> str:
+    """Return where the thread of that identifier is now, as the frames of a traceback."""
+    frame = sys._current_frames().get(thread or 0)
+    return _shown(traceback.extract_stack(frame) if frame is not None else [])
+
+
+def _shown(entries: list[traceback.FrameSummary]) -> str:
+    """Return frames as text, without our own: around the task's, and inside the handler of a
+    signal."""
+    while entries and _is_ours(entries[-1].filename):
+        entries = entries[:-1]
+    while any(_is_ours(entry.filename) for entry in entries):
+        entries = entries[1:]
+    return _shortened("".join(traceback.format_list(entries)))
+
+
+def _theirs(frames: TracebackType | None) -> TracebackType | None:
+    """Return what is inside the innermost of our own frames."""
+    inside = entry = frames
+    while entry is not None:
+        if _is_ours(entry.tb_frame.f_code.co_filename):
+            inside = entry.tb_next
+        entry = entry.tb_next
+    return inside
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_TRACEBACK:
+        return text
+    half = MAX_TRACEBACK // 2
+    return f"{text[:half]}\n… {len(text) - MAX_TRACEBACK} characters left out …\n{text[-half:]}"
 
 
 def _is_ours(filename: str) -> bool:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conveyor.worker.waiting import Waiting
+
 MOST_PER_STEP = 1_000
 AHEAD_SECONDS = 0.25
 """Leased-and-waiting work is worth at most this long, far below the contract's second."""
+GATED_AHEAD = 0.02
+"""The same for gated tasks, whose limits count from the lease: short beside the slack that bursts
+keep for it (`conveyor.core.gates.SLACK`)."""
 SLOW = 0.1
 """Seconds. Tasks that take this long on average are leased for free slots only."""
 _WEIGHT = 0.05
@@ -34,3 +42,16 @@ class Prefetch:
         if average is not None and average < SLOW:
             room += min(2 * MOST_PER_STEP, int(self._slots * AHEAD_SECONDS / max(average, 1e-6)))
         return max(0, min(room, MOST_PER_STEP))
+
+    def want_gated(self, running: int, waiting: Waiting) -> int:
+        """How many gated tasks to lease beside those that wait.
+
+        While plain tasks are leased ahead no slot is ever free, but they are short: then one gated
+        task at a time goes before them.
+        """
+        gated = waiting.gated
+        room = self._slots - running - gated
+        average = self._average
+        if average is not None and average < SLOW:
+            room += min(MOST_PER_STEP, int(self._slots * GATED_AHEAD / max(average, 1e-6)))
+        return max(room, 0 if gated or not waiting.plain else 1)

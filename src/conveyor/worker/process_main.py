@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from conveyor.keeper.process import log_to_stderr
 from conveyor.worker.frames import read_frames, write_frame
 from conveyor.worker.process_messages import (
+    Ending,
     FromProcess,
     Job,
     News,
@@ -153,7 +154,12 @@ class Desk:
         from conveyor.core.outcome import Failed
         from conveyor.core.task import ErrorInfo
         from conveyor.system import dice
-        from conveyor.worker.outcomes import outcome_of_exception, outcome_of_value, prepare
+        from conveyor.worker.outcomes import (
+            outcome_of_exception,
+            outcome_of_value,
+            place_of,
+            prepare,
+        )
 
         definition = self._names.get(task.name)
         if definition is None:
@@ -166,7 +172,9 @@ class Desk:
                 return self._transact(task, definition, args, kwargs)
             value = self._call(task, definition, args, kwargs)
             return outcome_of_value(definition, value)
-        except Terminated:
+        except Terminated as exc:
+            # What a coroutine was cancelled with knows where it was.
+            self._mouth.say(Ending(place_of(exc.__context__ or exc)))
             raise
         except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
             return outcome_of_exception(exc, task.lease, definition, self._app.clock, dice)

@@ -49,6 +49,12 @@ class News(msgspec.Struct, frozen=True, tag=True):
     lines: tuple[str, ...]
 
 
+class Ending(msgspec.Struct, frozen=True, tag=True):
+    """It was told to end, and was here in the task's code then: frames of a traceback."""
+
+    place: str
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """What the job ended in, with its last news. `body` is the outcome's fields."""
 
@@ -58,7 +64,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     lines: tuple[str, ...]
 
 
-FromProcess = Waiting | Unusable | News | Done
+FromProcess = Waiting | Unusable | News | Ending | Done
 
 decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
 decode_from_process = msgspec.msgpack.Decoder(FromProcess).decode

@@ -18,6 +18,7 @@ from conveyor.core.outcome import Cancelled, Crashed, Outcome, TimedOut
 from conveyor.worker.outcomes import timed_out
 from conveyor.worker.process_messages import (
     Done,
+    Ending,
     Job,
     News,
     Setup,
@@ -126,7 +127,7 @@ class ProcessPool:
         if cancel.is_set():
             return Cancelled()
         if was_alive:
-            return TimedOut(timed_out(timeout or 0.0))
+            return TimedOut(timed_out(timeout or 0.0, process.place))
         return Crashed(crash_error(process.exited.result()), alone=fresh)
 
     def _take(self, fresh: bool) -> PoolProcess:
@@ -167,6 +168,8 @@ class PoolProcess:
         self._done: asyncio.Future[Outcome] | None = None
         self._on_note: OnNote | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.place = ""
+        """Where the task's code was when the process was told to end."""
         self._spawned = Spawned("conveyor.worker.process_main", self._hear, own_group=True)
         self._spawned.send(setup)
         self.exited = self._spawned.exited
@@ -232,6 +235,8 @@ class PoolProcess:
             self._settle_ready(ProcessUnusable(message.message))
         elif isinstance(message, News):
             self._tell(message.progress, message.lines)
+        elif isinstance(message, Ending):
+            self.place = message.place
         elif isinstance(message, Done):
             self._tell(message.progress, message.lines)
             if self._done is not None and not self._done.done():

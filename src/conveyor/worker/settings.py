@@ -26,6 +26,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Child processes."""
     burst: bool = False
     """End when nothing is left to do."""
+    born: float = 0.0
+    """When the worker started, epoch seconds; filled in by the supervisor."""
     reload: bool = False
     """Restart the children when a Python file below the current directory changes."""
     keeper: bool = True

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from conveyor.keeper.process import log_to_stderr, signals_to
 from conveyor.system import SystemClock, new_id
 from conveyor.system import dice as system_dice
@@ -50,8 +52,9 @@ class Supervisor:
         dice: Callable[[], float] = system_dice,
         new_token: Callable[[], str] = new_id,
     ) -> None:
-        self._settings = settings
-        self._crew = Crew(settings, clock or SystemClock(), dice, new_token)
+        hands = clock or SystemClock()
+        self._settings = settings = msgspec.structs.replace(settings, born=hands.time())
+        self._crew = Crew(settings, hands, dice, new_token)
 
     async def run(self) -> int:
         """Do what `run` of this module says."""
@@ -77,7 +80,7 @@ class Supervisor:
             log.info(
                 "%s: stopping; %d running task(s) get up to %g s (again: stop at once)",
                 name,
-                sum(child.board.running for child in crew.children),
+                sum(len(child.board.running_now()) for child in crew.children),
                 self._settings.shutdown_grace,
             )
             crew.end()

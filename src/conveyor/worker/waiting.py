@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from conveyor.core.gates import SLACK
 from conveyor.core.task import Lease
 
 
 class Waiting:
     """Leased and not started yet, each with the monotonic time it came in.
 
-    Gated tasks go first: their limits count from the lease, so they are leased only when they can
-    start at once, while plain ones are leased ahead.
+    Gated tasks go first: their limits count from the lease, so they are leased when they can start
+    almost at once, while plain ones are leased ahead.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,19 @@ class Waiting:
         """Take the one that starts next."""
         lease, _ = (self._gated or self._plain).popleft()
         return lease
+
+    def late(self, now: float) -> list[Lease]:
+        """Take those with a rate that waited longer than bursts leave room for: who starts on an
+        old token starts beside those of newer ones, and more than the limit allows.
+        """
+        before = now - SLACK
+        late = [
+            lease
+            for lease, since in self._gated
+            if since < before and lease.task.terms is not None
+            if any(gate.rate > 0 for gate in lease.task.terms.gates)
+        ]
+        return self.take([lease.task.id for lease in late]) if late else []
 
     def take(self, ids: Iterable[str]) -> list[Lease]:
         """Take those with these ids."""
@@ -62,8 +76,12 @@ class Waiting:
                 found.append(line.popleft())
         return found
 
-    def slots(self, free: int) -> int:
-        """How many gated tasks to lease when so many slots are free of running tasks. While plain
-        tasks are leased ahead no slot ever is, but they are short: one gated task goes before them.
-        """
-        return max(free - len(self._gated), 0 if self._gated or not self._plain else 1)
+    @property
+    def gated(self) -> int:
+        """How many of them are gated."""
+        return len(self._gated)
+
+    @property
+    def plain(self) -> int:
+        """How many of them are not."""
+        return len(self._plain)

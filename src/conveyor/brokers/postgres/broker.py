@@ -1,4 +1,4 @@
-"""The PostgreSQL broker: hot verbs on one connection, reads on a second, bells on a third."""
+"""The PostgreSQL broker: hot verbs on one connection, reads on a second, bells on two more."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
 from conveyor.brokers.postgres.documents import PostgresDocuments, PostgresTallies
 from conveyor.brokers.postgres.doorbell import Doorbell
+from conveyor.brokers.postgres.events import EventReader
 from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.gates import PostgresGates
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
 from conveyor.brokers.postgres.joining import PostgresJoining
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.push import push, requeue
+from conveyor.brokers.postgres.ringer import Ringer
 from conveyor.brokers.postgres.rows import known_form
 from conveyor.brokers.postgres.step import adopt, step
 from conveyor.brokers.sql import STATES
@@ -59,7 +61,9 @@ class PostgresBroker:
         self._clock = clock
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
+        self._events = EventReader(self._cold.run)
         self._bell = Doorbell(self._location, self._look_back)
+        self._ringer = Ringer(self._location)
         self._floors: Floors | None = None
         self._joining = PostgresJoining(self._cold.run, self._location.namespace, self._now)
 
@@ -79,6 +83,7 @@ class PostgresBroker:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._ringer.close()
         await self._bell.close()
         await self._hot.close()
         await self._cold.close()
@@ -101,7 +106,9 @@ class PostgresBroker:
         give_up, sent = monotonic() + _TRY_SECONDS, False
         for trial in range(_TRIES):
             try:
-                return await self._hot.run(lambda c: push(c, tasks, self._now()))
+                answers = await self._hot.run(lambda c: push(c, tasks, self._now()))
+                self._ringer.ring({new.task.queue for new in tasks})
+                return answers
             except BrokerUnavailable as exc:
                 sent = sent or isinstance(exc, ReplyLost)
                 if not sent:
@@ -215,7 +222,7 @@ class PostgresBroker:
     @property
     def inspector(self) -> Inspector:
         """The read-only view."""
-        return PostgresInspector(self._read)
+        return PostgresInspector(self._read, self._events)
 
     @property
     def gates(self) -> Gates:

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import asyncpg
 
 from conveyor.brokers.postgres.options import Location
-from conveyor.core.errors import BrokerFull, BrokerUnavailable, ConveyorError, SchemaMismatch
+from conveyor.core.errors import (
+    BrokerFull,
+    BrokerUnavailable,
+    ConveyorError,
+    InvalidURL,
+    SchemaMismatch,
+)
 
 T = TypeVar("T")
 Connection = Any
@@ -62,6 +68,8 @@ async def connect(location: Location, settings: dict[str, str]) -> Connection:
                 **settings,
             },
         )
+    except asyncpg.ClientConfigurationError as exc:
+        raise InvalidURL(f"broker URL {location.shown!r} cannot be used: {exc}") from None
     except (*_LOST, asyncpg.PostgresError, ValueError) as exc:
         raise translated(exc, location, sent=False) from None
 
@@ -143,6 +151,9 @@ def translated(exc: BaseException, location: Location, *, sent: bool) -> Conveyo
     if isinstance(exc, TimeoutError):
         limit = location.timeout if sent else CONNECT_SECONDS
         text = f"no answer within {limit:g} s"
+    elif isinstance(exc, OSError) and exc.errno:
+        # The loop's own text repeats the address.
+        text = f"{os.strerror(exc.errno)}; is it running there?"
     lost = isinstance(exc, _LOST)
     kind = ReplyLost if sent and lost else BrokerUnavailable
     verb = "cannot be reached" if lost or not sent else "refused"

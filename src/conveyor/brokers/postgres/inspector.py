@@ -10,6 +10,7 @@ import msgspec
 from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
 from conveyor.brokers.postgres import invariants
 from conveyor.brokers.postgres.connection import Connection
+from conveyor.brokers.postgres.events import EventReader
 from conveyor.brokers.postgres.rows import (
     known_form,
     unpack_execution,
@@ -34,8 +35,9 @@ _TASKS = script("tasks")
 class PostgresInspector:
     """Answers questions about the queue from the rows themselves."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, events: EventReader) -> None:
         self._read = read
+        self._events = events
 
     async def get(self, task_id: str) -> TaskInfo:
         """Everything known of one task. Raises `TaskNotFound`."""
@@ -52,7 +54,7 @@ class PostgresInspector:
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
         rows = await self._read(lambda c, _: c.fetch(_SQL["counts"]))
-        return {STATES[number]: count for number, count in rows if count}
+        return dict.fromkeys(State, 0) | {STATES[number]: count for number, count in rows}
 
     async def queue_names(self) -> list[str]:
         """Names of all queues."""
@@ -74,8 +76,7 @@ class PostgresInspector:
 
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor."""
-        found: list[Event] = await self._read(lambda c, _: _events(c, after, limit))
-        return found
+        return await self._events.read(after, limit)
 
     async def check(self) -> list[Violation]:
         """Verify the invariants."""
@@ -127,23 +128,6 @@ def _queue(row: Any) -> QueueInfo:
         oldest_wait=None if oldest is None else max(0.0, oldest),
         pause=unpack_pause(pause) if pause is not None else None,
     )
-
-
-async def _events(connection: Connection, after: str, limit: int) -> list[Event]:
-    seq, _, position = after.partition(".")
-    start, skip = int(seq or 0), int(position or -1)
-    found: list[Event] = []
-    for number, at, queue, state, execution, ids in await connection.fetch(
-        _SQL["events"], start, limit + 1
-    ):
-        for index, task_id in enumerate(ids):
-            if number > start or index > skip:
-                cursor = f"{number:016d}.{index:06d}"
-                entry = Event(cursor, at, str(task_id), queue, STATES[state].value, execution)
-                found.append(entry)
-            if len(found) >= limit:
-                return found
-    return found
 
 
 async def finals(connection: Connection, ids: Sequence[str], now: float | None) -> dict[str, Final]:

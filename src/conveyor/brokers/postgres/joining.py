@@ -26,7 +26,10 @@ FROM {namespace}.meta m, pg_database d WHERE d.datname = current_database()
 # together with the start of the server they name one database that runs.
 _IS_THERE = "SELECT to_regclass(:meta) IS NOT NULL"
 _MAY_USE = "SELECT has_schema_privilege(:namespace, 'USAGE')"
-_MAKE_QUEUES = "INSERT INTO queue (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+_MAKE_QUEUES = """
+INSERT INTO queue AS q (name, used) SELECT * FROM unnest($1::text[], $2::integer[])
+ON CONFLICT (name) DO UPDATE SET used = q.used | excluded.used
+"""
 _AT_ONCE = 1e-5
 """Seconds after which a task is due that would wait in a lane: it goes there by way of promotion,
 for the lane's row is one that workers wait for."""
@@ -55,7 +58,8 @@ class PostgresJoining:
         self._namespace = namespace
         self._now = now
         self._identity: tuple[Any, ...] | None = None
-        self._queues: set[str] = set()
+        self._used: dict[str, int] = {}
+        """Priorities of queues, as bits, whose row knows them already."""
 
     async def identify(self) -> None:
         """Read the identity, anew each time: the server may have been restarted."""
@@ -63,11 +67,18 @@ class PostgresJoining:
         self._identity = tuple(row)
 
     async def prepare(self, tasks: Sequence[NewTask]) -> None:
-        """Make the queues: a new one's row would keep out whoever pushes to it."""
-        new = {task.task.queue for task in tasks} - self._queues
-        if new:
-            await self._run(lambda c: c.execute(_MAKE_QUEUES, sorted(new)))
-            self._queues |= new
+        """Make the queues, with the priorities that they have: the row of a queue that is written
+        in a long transaction would keep out whoever pushes something new to it.
+        """
+        used: dict[str, int] = {}
+        for new in tasks:
+            queue = new.task.queue
+            used[queue] = used.get(queue, self._used.get(queue, 0)) | 1 << new.task.priority
+        fresh = sorted(queue for queue, bits in used.items() if bits != self._used.get(queue))
+        if fresh:
+            bits = [used[queue] for queue in fresh]
+            await self._run(lambda c: c.execute(_MAKE_QUEUES, fresh, bits))
+            self._used |= used
 
     def is_home(self, connection: Borrowed) -> bool:
         """Compare identities; a database without our schema is only asked whether it has it."""

@@ -93,4 +93,4 @@ async def pause(connection: Connection, queue: str, note: Pause | None) -> None:
     async with connection.transaction():
         await connection.execute(_SQL["pause"], queue, packed(note))
         if note is None:
-            await connection.execute(_SQL["resumed"], queue)
+            await connection.execute(_SQL["ring"], [queue])

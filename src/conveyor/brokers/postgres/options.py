@@ -67,10 +67,15 @@ def locate(url: str) -> Location:
         visible.append((name, "***" if name in _SECRET else value))
     shown = redact(_joined(parts, parts.scheme, urlencode(visible, safe="*/")))
     asked = dict(rest)
+    server = _server(url, asked)
+    for host in server.split(","):
+        port = host.rpartition(":")[2]
+        if not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise InvalidURL(f"broker URL {shown!r}: port {port!r} should be from 1 to 65535")
     return Location(
         dsn=_joined(parts, "postgresql", urlencode(rest)),
         shown=shown,
-        where=f"PostgreSQL at {_server(url, asked)}",
+        where=f"PostgreSQL at {server}",
         namespace=_namespace(shown, own.get("namespace", "conveyor")),
         timeout=_timeout(shown, own.get("timeout", "5")),
     )

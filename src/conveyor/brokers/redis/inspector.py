@@ -39,7 +39,7 @@ class RedisInspector:
 
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
-        counts: dict[State, int] = {}
+        counts = dict.fromkeys(State, 0)
         for _, numbers in await self._count():
             _, queued, parked, scheduled, running, *final, _, _ = numbers
             succeeded, failed, cancelled, skipped = final
@@ -52,8 +52,7 @@ class RedisInspector:
                 (State.CANCELLED, cancelled),
                 (State.SKIPPED, skipped),
             ):
-                if number:
-                    counts[state] = counts.get(state, 0) + number
+                counts[state] += number
         return counts
 
     async def queue_names(self) -> list[str]:

@@ -56,12 +56,15 @@ class Book:
         held = {row[0] for row in self._tx.execute(GATES["slots_of"], (seq,)).fetchall()}
         return [self.number(gate) in held for gate in gates]
 
-    def admitted(self, gates: Sequence[Gate], states: Sequence[GateState], seq: int) -> None:
-        """Note the states after a task was admitted, and its slots."""
+    def admitted(
+        self, gates: Sequence[Gate], states: Sequence[GateState], seqs: Sequence[int]
+    ) -> None:
+        """Note the states after tasks with the same gates were admitted, and their slots."""
         for gate, state in zip(gates, states, strict=True):
             self.put(gate, state)
             if gate.rate <= 0:
-                self._slots.append((self.number(gate), seq, gate.line))
+                number, line = self.number(gate), gate.line
+                self._slots += [(number, seq, line) for seq in seqs]
 
     def freed(self, gates: Sequence[Gate], held: Sequence[bool]) -> None:
         """Note that a task which ended gave back the slots that it had."""

@@ -96,14 +96,20 @@ class Turn(NamedTuple):
     rank: int
 
 
-def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None) -> None:
-    """Take the head out of its lane, with `turn` as one of the tasks of the lane's turn."""
+def advance(
+    tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None, *, run: bool = False
+) -> tuple[int, int] | None:
+    """Take the head out of its lane, with `turn` as one of the tasks of the lane's turn; as the
+    last of a `run`, with whoever is before it. Returns where the lane stands then, None if it is
+    empty.
+    """
     lane = stand.lane
-    tx.execute(GATES["delete_laned"], (queue, lane, stand.head_rank, stand.head_ord))
+    statement = GATES["delete_laned_through" if run else "delete_laned"]
+    tx.execute(statement, (queue, lane, stand.head_rank, stand.head_ord))
     behind = tx.execute(GATES["first_in_lane"], (queue, lane)).fetchone()
     if behind is None:
         tx.execute(GATES["delete_lane"], (queue, lane))
-        return
+        return None
     head, rank, order = behind
     floor, used = stand.floor, stand.used
     if turn is not None:
@@ -118,3 +124,10 @@ def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None)
         rank, order = floor, stand.ord
     # The lane may look again, though perhaps in vain: most often a slot is freed before it does.
     tx.execute(GATES["move_lane"], (head, rank, order, floor, used, queue, lane))
+    return rank, order
+
+
+def follow(stand: Stand, rank: int, order: int, *, turn: bool) -> Stand:
+    """Return how a lane stands when the next one of its run is its head."""
+    where = (stand.rank, stand.ord) if turn and rank <= stand.rank else (rank, order)
+    return Stand(stand.lane, *where, stand.floor, stand.used + turn, rank, order)

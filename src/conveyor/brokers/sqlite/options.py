@@ -32,6 +32,11 @@ def locate(url: str) -> Location:
     Raises `InvalidURL`.
     """
     parts = urlsplit(url)
+    if not url[len(parts.scheme) :].startswith("://"):
+        raise InvalidURL(
+            f"broker URL {url!r} lacks slashes: write sqlite:///file.db for a file in the working "
+            "directory, sqlite:////folder/file.db for an absolute path, sqlite:// for memory"
+        )
     if parts.netloc:
         raise InvalidURL(
             f"broker URL {url!r} names a host: write sqlite:///file.db (three slashes) for a file "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conveyor.core.outcome import Released, Unroutable
 from conveyor.core.task import State, Task
+from conveyor.testing.conformance.gates_rig import pushed, slots, take
 from conveyor.testing.conformance.rig import Rig, failure, ids, ok
 
 
@@ -48,6 +49,17 @@ async def test_adoption_is_cheap_when_nothing_is_parked(rig: Rig) -> None:
     assert await rig.broker.adopt("w", ["rare"], ["q"], 5) == []
     assert await rig.broker.adopt("w", [], ["q"], 5) == []
     assert await rig.counts() == {State.QUEUED: 1}
+
+
+async def test_more_gated_ones_than_wanted_are_not_adopted_past_their_gates(rig: Rig) -> None:
+    tasks = await pushed(rig, 4, slots(1))
+    for _ in tasks:
+        (lease,) = await take(rig)
+        assert await rig.settle(lease, Unroutable())
+    leases = [*await rig.broker.adopt("w", ["work"], ["q"], 1), *await take(rig)]
+    leases += await rig.broker.adopt("w", ["work"], ["q"], 10)
+    assert len([*leases, *await take(rig)]) == 1
+    assert await rig.is_healthy()
 
 
 async def test_no_more_than_wanted_are_adopted(rig: Rig) -> None:

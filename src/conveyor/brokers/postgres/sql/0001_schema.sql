@@ -98,7 +98,10 @@ CREATE TABLE idem (
 CREATE INDEX idem_id ON idem (id);
 CREATE INDEX idem_expires ON idem (expires) WHERE expires IS NOT NULL;
 
-CREATE TABLE queue (name text COLLATE "C" PRIMARY KEY, pause bytea);
+-- `used` has a bit for each priority that a task of the queue ever had: only those are looked at.
+CREATE TABLE queue (
+    name text COLLATE "C" PRIMARY KEY, pause bytea, used integer NOT NULL DEFAULT 0
+);
 CREATE TABLE worker (
     id    text COLLATE "C" PRIMARY KEY,
     until double precision NOT NULL,
@@ -110,11 +113,10 @@ CREATE TABLE leader (
     role text PRIMARY KEY, holder text NOT NULL, until double precision NOT NULL
 ) WITH (fillfactor = 50);
 
--- Changes of state: one row per write, queue, state and execution number. `tx` lets readers wait
--- for writers that took a lower seq but commit later.
+-- Changes of state: one row per write, queue, state and execution number. Rows are not committed in
+-- the order of their numbers: see events.py.
 CREATE TABLE event (
     seq       bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
-    tx        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at        double precision NOT NULL,
     queue     text COLLATE "C" NOT NULL,
     state     smallint NOT NULL,

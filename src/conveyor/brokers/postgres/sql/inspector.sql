@@ -36,11 +36,6 @@ ORDER BY q.name
 SELECT info, until FROM worker
 WHERE NOT swept AND info IS NOT NULL AND until > now_or($1) ORDER BY id
 
--- name: events
--- Rows of transactions that may still be followed by one with a lower seq wait for it.
-SELECT seq, at, queue, state, execution, ids FROM event
-WHERE seq >= $1 AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY seq LIMIT $2
-
 -- name: finals
 SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, now_or($2)
 FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)

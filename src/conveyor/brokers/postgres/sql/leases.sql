@@ -56,5 +56,5 @@ SELECT clock FROM now WHERE NOT EXISTS (
 -- name: pause
 INSERT INTO queue VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET pause = excluded.pause
 
--- name: resumed
-SELECT pg_notify(current_schema(), 'q' || $1::text)
+-- name: ring
+SELECT pg_notify(current_schema(), 'q' || name) FROM unnest($1::text[]) AS name

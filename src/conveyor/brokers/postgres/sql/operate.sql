@@ -21,6 +21,8 @@ BEGIN
             SELECT p.ctid FROM parked p
             WHERE p.name = ANY (names) AND p.queue = ANY (queues) AND NOT EXISTS (
                 SELECT 1 FROM queue q WHERE q.name = p.queue AND q.pause IS NOT NULL)
+                -- More gated ones may be parked than `unpark` has taken, or just have been.
+                AND NOT EXISTS (SELECT 1 FROM gated g WHERE g.id = p.id)
             ORDER BY p.id LIMIT want FOR UPDATE SKIP LOCKED))
         RETURNING id, queue
     ), leased AS (

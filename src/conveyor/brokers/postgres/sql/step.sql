@@ -33,47 +33,66 @@ BEGIN
     RETURN moved;
 END $$;
 
+-- Lock the first waiting tasks of several levels, behind `after`. Rows cannot be locked in merged
+-- order, only in each level's own: so the place of the last one wanted, `bound`, is found first,
+-- without locks but in the same snapshot. NULL: there are not as many.
+CREATE OR REPLACE FUNCTION merge(
+    which text, want integer, heads double precision[], after ready
+) RETURNS TABLE (picked tid[], bound ready) LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY WITH last AS MATERIALIZED (
+        SELECT f.* FROM generate_series(0, 9) AS level, LATERAL (
+            SELECT r.* FROM ready r
+            WHERE heads[level + 1] < 'infinity' AND r.queue = which AND r.priority = level
+                AND (r.vtime, r.execution, r.id)
+                    > (greatest(heads[level + 1], after.vtime), after.execution, after.id)
+            ORDER BY r.vtime, r.execution, r.id LIMIT want) f
+        ORDER BY f.vtime, f.execution, f.id LIMIT 1 OFFSET want - 1
+    )
+    SELECT ARRAY(
+        SELECT f.ctid FROM generate_series(0, 9) AS level, LATERAL (
+            SELECT r.ctid FROM ready r
+            WHERE heads[level + 1] < 'infinity' AND r.queue = which AND r.priority = level
+                AND (r.vtime, r.execution, r.id)
+                    > (greatest(heads[level + 1], after.vtime), after.execution, after.id)
+                AND (r.vtime, r.execution, r.id) <= (
+                    coalesce((SELECT l.vtime FROM last l), 'infinity'),
+                    coalesce((SELECT l.execution FROM last l), 0),
+                    coalesce((SELECT l.id FROM last l), after.id))
+            ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED) f
+    ), (SELECT l::ready FROM last l);
+END $$;
+
 -- Lease the first waiting tasks of a queue. `heads` are the vtimes at which its levels begin,
--- 'infinity' for an empty one. Bodies come concatenated, in order: they are read as one MessagePack array. The
--- next two are NULL unless one of the tasks ran before. When `bound` is not NULL, others hold tasks
--- up to there, so that it may take another claim, `after` that, to get all that is wanted.
+-- 'infinity' for an empty one. Bodies come concatenated, in order: they are read as one MessagePack
+-- array. The next two are NULL unless one of the tasks ran before. When `bound` is not NULL and tasks
+-- are missing, others held them: claim again, `after` that.
 CREATE OR REPLACE FUNCTION claim(
     clock double precision, who text, which text, want integer, heads double precision[],
-    after ready
-) RETURNS TABLE (
-    number integer, bodies bytea, executions integer[], counters bytea[], bound ready
+    after ready, OUT number integer, OUT bodies bytea, OUT executions integer[],
+    OUT counters bytea[], OUT bound ready
 ) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
 DECLARE
-    levels smallint[] := ARRAY(
-        SELECT n - 1 FROM generate_series(1, 10) AS n WHERE heads[n] < 'infinity');
+    filled double precision[] := array_remove(heads, 'infinity');
+    level integer := array_position(heads, filled[1]) - 1;
+    picked tid[];
+    found record;
 BEGIN
-    IF levels = '{}' THEN
+    number := 0;
+    IF filled = '{}' THEN
         RETURN;
     END IF;
-    -- Rows cannot be locked in the merged order of several levels, only in each one's own. So the
-    -- place of the last one wanted is found first, without locks but in the same snapshot.
-    RETURN QUERY WITH last AS MATERIALIZED (
-        SELECT f.* FROM unnest(levels) AS l (level), LATERAL (
-            SELECT r.* FROM ready r
-            WHERE r.queue = which AND r.priority = l.level
-                AND (r.vtime, r.execution, r.id)
-                    > (greatest(heads[l.level + 1], after.vtime), after.execution, after.id)
-            ORDER BY r.vtime, r.execution, r.id LIMIT want) f
-        WHERE cardinality(levels) > 1
-        ORDER BY f.vtime, f.execution, f.id LIMIT 1 OFFSET want - 1
-    ), taken AS (
-        DELETE FROM ready WHERE ctid = ANY (ARRAY(
-            SELECT f.ctid FROM unnest(levels) AS l (level), LATERAL (
-                SELECT r.ctid FROM ready r
-                WHERE r.queue = which AND r.priority = l.level
-                    AND (r.vtime, r.execution, r.id)
-                        > (greatest(heads[l.level + 1], after.vtime), after.execution, after.id)
-                    AND (r.vtime, r.execution, r.id) <= (
-                        coalesce((SELECT vtime FROM last), 'infinity'),
-                        coalesce((SELECT execution FROM last), 0),
-                        coalesce((SELECT id FROM last), after.id))
-                ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED) f))
+    IF cardinality(filled) > 1 THEN
+        SELECT * INTO found FROM merge(which, want, heads, after);
+        picked := found.picked;
+        bound := found.bound;
+    END IF;
+    WITH taken AS (
+        -- With one level, which is the rule, there is nothing to merge: one statement does it all.
+        DELETE FROM ready WHERE ctid = ANY (coalesce(picked, ARRAY(
+            SELECT r.ctid FROM ready r
+            WHERE r.queue = which AND r.priority = level AND r.vtime >= filled[1]
+            ORDER BY r.vtime, r.execution, r.id LIMIT want FOR UPDATE SKIP LOCKED)))
         RETURNING vtime, execution, id
     ), leased AS (
         INSERT INTO lease (id, execution, worker, at, queue)
@@ -85,11 +104,10 @@ BEGIN
         SELECT t.body, k.execution, t.counters FROM taken k JOIN task t ON t.id = k.id
         ORDER BY k.vtime, k.execution, k.id
     )
-    SELECT count(*)::integer, string_agg(o.body, ''),
+    SELECT count(*), string_agg(o.body, ''),
         CASE WHEN max(o.execution) > 0 THEN array_agg(o.execution + 1) END,
-        CASE WHEN max(o.execution) > 0 THEN array_agg(o.counters) END,
-        (SELECT l::ready FROM last l)
-    FROM ordered o;
+        CASE WHEN max(o.execution) > 0 THEN array_agg(o.counters) END
+    INTO number, bodies, executions, counters FROM ordered o;
 END $$;
 
 -- One beat of a worker. `p_` are the settlements of tasks that live on, `f_` of those that end; of
@@ -114,7 +132,6 @@ CREATE OR REPLACE FUNCTION step(
 DECLARE
     woken text[] := '{}';
     which text;
-    paused text[];
     got record;
     gate record;
     left_over integer := want;
@@ -134,7 +151,7 @@ BEGIN
     oldest := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     clock := now_or(given);
     IF stamp OR cardinality(p_ids) > 0 THEN
-        PERFORM pg_current_xact_id();
+        PERFORM pg_current_xact_id();  -- before the clock of what is put back, as in push
     END IF;
     IF cardinality(f_ids) > 0 THEN
         finished := finish(clock, f_ids, f_executions, f_states, f_keeps, f_results, f_lasts,
@@ -160,18 +177,18 @@ BEGIN
     IF want > 0 AND EXISTS (
         SELECT 1 FROM worker w WHERE w.id = who AND w.until > clock AND NOT w.swept
     ) THEN
-        paused := ARRAY(SELECT q.name FROM queue q WHERE q.name = ANY (queues) AND q.pause IS NOT NULL);
         heads := array_fill(NULL::double precision, ARRAY[10 * cardinality(queues)]);
         FOR n IN 1 .. cardinality(queues) LOOP
             EXIT WHEN left_over <= 0;
             which := queues[n];
-            CONTINUE WHEN which = ANY (paused);
-            levels := ARRAY(
-                SELECT coalesce((
+            SELECT ARRAY(
+                SELECT CASE WHEN q.used >> level & 1 = 1 THEN coalesce((
                     SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
                         AND r.vtime >= starts[10 * n - 9 + level]
-                    ORDER BY r.vtime LIMIT 1), 'infinity')
-                FROM generate_series(0, 9) AS level);
+                    ORDER BY r.vtime LIMIT 1), 'infinity') ELSE 'infinity' END
+                FROM generate_series(0, 9) AS level) INTO levels
+            FROM queue q WHERE q.name = which AND q.pause IS NULL;
+            CONTINUE WHEN NOT FOUND;
             heads[10 * n - 9 : 10 * n] := levels;
             IF has_lanes THEN
                 SELECT * INTO gate FROM admit(

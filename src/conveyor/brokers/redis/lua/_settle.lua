@@ -1,9 +1,8 @@
--- Settlements: ARGV[6] MessagePack of {groups, others}, '' when there are none.
+-- Settlements: ARGV[6] MessagePack of {groups, others, gated if any}, '' when there are none.
 --   groups: {number, ms to keep the bucket} of successes of first executions without a key, which are
 --     most of all there is and are moved in bulk, by bucket. ARGV[7] their ids, joined  ARGV[8] the
 --     packed first fields of their endings, joined  ARGV[9] MessagePack of the lengths of these
---   gated: {id, name, terms} of those among them that have something to give back; may be absent, and
---     comes last
+--   gated: {id, name, terms} of those among them that have a slot or a key to give back
 --   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
 --     the ending (of a cancellation, should it live on though flagged), packed execution or '',
 --     packed Touched, key field or '', ms to keep it, name, terms if it has some that matter here}

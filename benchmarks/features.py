@@ -1,0 +1,207 @@
+"""What features cost on each store, beside the same tasks without them, in one run:
+`make bench-features`.
+
+    python -m benchmarks.features [--n 20000] [--stores redis,postgres,sqlite] [--out DIR]
+
+- **limits**: no-op tasks drained by one worker, plain, then with a limit that never binds (a rate,
+  a slot per key), then with fairness between a thousand keys. The ratio to plain is what counts.
+- **schedules**: so many schedules are due at once; from the moment of their nominal time until the
+  last of their tasks is stored.
+- **workflows**: nodes a second, by the shape of the graph (`flow_nodes.py`).
+
+Servers of our own on 127.0.0.1, as in `run.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import flow_nodes
+from benchmarks.servers import Store, Stores
+from conveyor import Concurrency, Conveyor, Rate
+from conveyor.brokers.url import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+PLENTY = Rate("1000000/s", burst=1_000_000)
+KEYS = 1_000
+PATIENCE = 120.0
+
+app = Conveyor(os.environ.get("CONVEYOR_URL"))
+
+
+@app.task(queue="features")
+async def plain(number: int) -> int:
+    return number
+
+
+@app.task(queue="features", rate_limit=PLENTY)
+async def rated(number: int) -> int:
+    return number
+
+
+@app.task(queue="features", concurrency=Concurrency(1_000, key=lambda number: number % KEYS))
+async def slotted(number: int) -> int:
+    return number
+
+
+@app.task(queue="features", fair_by=lambda number: number % KEYS)
+async def fair(number: int) -> int:
+    return number
+
+
+KINDS = {"plain": plain, "rate limit": rated, "slots per key": slotted, "fair": fair}
+
+
+async def drain(url: str, kind: str, count: int) -> float:
+    """Return the tasks a second that one worker drains of a queue that was filled before."""
+    app.url = url
+    async with app:
+        task = KINDS[kind]
+        await app.enqueue_many(task.bind(number) for number in range(count))
+        inspector = await app.inspector()
+        command = [sys.executable, "-m", "conveyor", "worker", "benchmarks.features:app"]
+        worker = subprocess.Popen(  # noqa: ASYNC220 - it lives beside the loop, nothing waits for it
+            [*command, "--url", url, "--concurrency", "100"], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        try:
+            return await _rate(inspector, count)
+        finally:
+            worker.terminate()
+            await asyncio.to_thread(worker.wait)
+
+
+async def _rate(inspector: Any, count: int) -> float:
+    begun = time.perf_counter()
+    first, first_count = 0.0, 0
+    while time.perf_counter() - begun < PATIENCE:
+        counts = await inspector.counts()
+        ended = sum(number for state, number in counts.items() if state.is_final)
+        now = time.perf_counter()
+        if ended and not first:
+            first, first_count = now, ended
+        if ended >= count:
+            return (count - first_count) / max(0.001, now - first)
+        await asyncio.sleep(0.02)
+    return math.nan
+
+
+async def schedules(url: str, count: int) -> float:
+    """Return the seconds from the nominal time of so many schedules to the last of their tasks."""
+    app.url = url
+    async with app:
+        for start in range(0, count, 200):
+            names = range(start, min(start + 200, count))
+            await asyncio.gather(
+                *(app.schedules.create(f"s{n}", plain.bind(n), cron="* * * * *") for n in names)
+            )
+        command = [sys.executable, "-m", "conveyor", "keeper", "benchmarks.features:app"]
+        keeper = subprocess.Popen(  # noqa: ASYNC220 - as above
+            [*command, "--url", url], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        try:
+            return await _late(await app.inspector(), count)
+        finally:
+            keeper.terminate()
+            await asyncio.to_thread(keeper.wait)
+
+
+async def _late(inspector: Any, count: int) -> float:
+    """Wait for the first whole minute whose fires are all stored."""
+    nominal, begun = 0.0, time.perf_counter()
+    while time.perf_counter() - begun < PATIENCE:
+        number = sum((await inspector.counts()).values())
+        if not number:
+            nominal = time.time() // 60 * 60 + 60
+        elif number >= count:
+            return time.time() - nominal
+        await asyncio.sleep(0.01)
+    return math.nan
+
+
+async def workflows(url: str, count: int) -> dict[str, float]:
+    """Return nodes a second by shape."""
+    flow_nodes.app.url = url
+    found: dict[str, float] = {}
+    before = 0
+    async with flow_nodes.app:
+        for shape in ("diamond", "map", "small", "chain"):
+            figures = await flow_nodes.measure(shape, count, before, 200)
+            before += figures["nodes"]
+            found[shape] = figures["per_second"]
+    return found
+
+
+async def migrated(url: str) -> str:
+    """Bring the store's schema up to date; returns its URL."""
+    broker = connect(url)
+    try:
+        await broker.migrate()
+    finally:
+        await broker.close()
+    return url
+
+
+def measure(store: Store, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything on one store; each part begins with an empty one."""
+
+    def fresh() -> str:
+        store.reset(0)
+        return asyncio.run(migrated(store.url(0)))
+
+    rates = {kind: asyncio.run(drain(fresh(), kind, options.n)) for kind in KINDS}
+    return {
+        "drain_per_second": rates,
+        "to_plain": {kind: rate / rates["plain"] for kind, rate in rates.items()},
+        "schedules_due_at_once": options.schedules,
+        "schedules_seconds": asyncio.run(schedules(fresh(), options.schedules)),
+        "workflow_nodes_per_second": asyncio.run(workflows(fresh(), options.n // 2)),
+    }
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Return the figures for people."""
+    lines = ["| store | " + " | ".join(KINDS) + " | schedules due at once | nodes/s |"]
+    lines.append("|---" * (len(KINDS) + 3) + "|")
+    for name, row in found.items():
+        cells = [
+            f"{row['drain_per_second'][kind]:,.0f}/s ({row['to_plain'][kind]:.2f}×)"
+            for kind in KINDS
+        ]
+        cells.append(f"{row['schedules_due_at_once']:,} in {row['schedules_seconds']:.2f} s")
+        nodes = row["workflow_nodes_per_second"].items()
+        cells.append(", ".join(f"{shape} {rate:,.0f}" for shape, rate in nodes))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure the stores asked for and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=20_000, help="tasks of each drain")
+    parser.add_argument("--schedules", type=int, default=10_000)
+    parser.add_argument("--stores", default="redis,postgres,sqlite")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out")
+    options = parser.parse_args()
+    names = options.stores.split(",")
+    found: dict[str, dict[str, Any]] = {}
+    with Stores(names) as stores:
+        for name in names:
+            found[name] = measure(stores[name], options)
+            sys.stderr.write(f"{name}: {json.dumps(found[name])}\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "features.json").write_text(json.dumps(found, indent=2) + "\n")
+    (options.out / "features.md").write_text(table(found) + "\n")
+    sys.stdout.write(table(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+-- What the reader of events asks.
+
+-- name: events
+SELECT seq, at, queue, state, execution, ids FROM event WHERE seq >= $1 ORDER BY seq LIMIT $2
+
+-- name: number
+-- A transaction number: all that were given out before are lower.
+SELECT pg_current_xact_id()::text
+
+-- name: oldest
+-- The lowest number of a transaction that has not ended.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text

@@ -1,0 +1,1 @@
+"""Workflows: building a graph, running it, and seeing it through crashes."""

@@ -1,0 +1,79 @@
+"""Features side by side: what a definition asks for holds in workflows and schedules, too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+
+import pytest
+
+from conveyor import Concurrency, Conveyor
+from conveyor.errors import InvalidOption, InvalidWorkflow
+from conveyor.sealing import Keyring
+from tests.running import at_work
+
+
+async def test_a_node_keeps_the_limits_of_its_task(app: Conveyor) -> None:
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    @app.task(concurrency=Concurrency(2, name="printer"))
+    async def page(n: int) -> int:
+        running["now"] += 1
+        most["now"] = max(most["now"], running["now"])
+        await asyncio.sleep(0.03)
+        running["now"] -= 1
+        return n
+
+    @app.task
+    async def total(pages: list[int]) -> int:
+        return sum(pages)
+
+    flow = app.workflow("book")
+    flow.returns(flow.map(page, list(range(8))).reduce(total))
+    async with at_work(app, concurrency=8):
+        assert await (await flow.enqueue()).result(20) == 28
+    assert most["now"] == 2
+
+
+async def test_limits_by_argument_need_arguments_that_are_known(app: Conveyor) -> None:
+    @app.task
+    async def tenant() -> str:
+        return "acme"
+
+    @app.task(concurrency=Concurrency(1, key=lambda name: name))
+    async def call(name: str) -> str:
+        return name
+
+    known = app.workflow("known")
+    known.returns(known.add(call, "acme"))
+    async with at_work(app):
+        assert await (await known.enqueue()).result(10) == "acme"
+    flow = app.workflow("unknown")
+    first = flow.add(tenant)
+    with pytest.raises(InvalidWorkflow, match="limits go by arguments"):
+        flow.add(call, first.result)
+
+
+async def test_a_node_is_for_the_version_that_built_it(app: Conveyor) -> None:
+    @app.task(version=2, migrate={1: lambda args, kwargs: (("migrated",), {})})
+    async def greet(name: str) -> str:
+        return name
+
+    flow = app.workflow("hello")
+    flow.returns(flow.add(greet, "ada"))
+    async with at_work(app):
+        assert await (await flow.enqueue()).result(10) == "ada"
+
+
+async def test_secrets_do_not_go_into_what_is_stored_in_the_clear(broker_url: str) -> None:
+    async with Conveyor(broker_url, keys=Keyring({"a": os.urandom(32)})) as app:
+
+        @app.task(encrypt=("card",))
+        async def charge(card: str) -> None: ...
+
+        with pytest.raises(InvalidWorkflow, match="sealed"):
+            app.workflow("pay").add(charge, "4111")
+        with pytest.raises(InvalidOption, match="sealed"):
+            await app.schedules.create("pay", charge.bind("4111"), every=60)
