@@ -342,8 +342,7 @@ class Engine:
         if self._aborted:
             return
         self.completer.ended(run, outcome, duration)
-        if self._waiting:
-            self._start_waiting()
+        self._start_waiting()
         self._signal.set()
 
     def _release_waiting(self) -> None:
