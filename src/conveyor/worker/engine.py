@@ -118,9 +118,8 @@ class Engine:
             return
         self._draining = True
         self._release_waiting()
-        asyncio.get_running_loop().call_later(
-            self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN
-        )
+        later = asyncio.get_running_loop().call_later
+        later(self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN)
         self._signal.set()
 
     def abort(self) -> None:
@@ -342,7 +341,8 @@ class Engine:
         if self._aborted:
             return
         self.completer.ended(run, outcome, duration)
-        self._start_waiting()
+        if self._waiting:
+            self._start_waiting()
         self._signal.set()
 
     def _release_waiting(self) -> None:
