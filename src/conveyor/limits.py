@@ -23,9 +23,11 @@ from datetime import datetime, timedelta
 from math import inf, isinf
 from typing import TYPE_CHECKING, Any
 
+from conveyor.brokers.adapting import slow_down
 from conveyor.brokers.clock import broker_time
 from conveyor.brokers.gates import GateInfo, Standing
 from conveyor.context import current_task, running_task
+from conveyor.core.aimd import Adapt
 from conveyor.core.amounts import is_number, seconds
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate, GateState
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from conveyor.brokers.gates import Gates
 
 __all__ = [
+    "Adapt",
     "Concurrency",
     "Debounce",
     "Gate",
@@ -149,6 +152,19 @@ class Limit:
     async def resume(self) -> None:
         """Take a pause back."""
         await (await self._gates()).open(self.name, self.key)
+
+    async def slow_down(self) -> float | None:
+        """Say that the other side asks for less; returns the tokens per second from now on, None
+        when that was just said, or a person has tuned the rate. It recovers by itself, see `Adapt`;
+        a limit without one goes by the defaults of `Adapt`. It holds for every key. Raises
+        `InvalidOption` when no rate is known for the limit.
+        """
+        rate = self._rate
+        if rate is None:
+            raise InvalidOption(f"limit {self.name!r} has no rate here: pass rate= to limit()")
+        broker = (await self._app.client()).broker
+        now = await broker_time(broker, self._app.clock.time())
+        return await slow_down(broker, self.name, rate.per_second, rate.adapt or Adapt(), now)
 
     async def tune(self, *, rate: str | None = None, most: int | None = None) -> None:
         """Use another rate (as in `Rate`) or number of slots for every key of the limit, whatever

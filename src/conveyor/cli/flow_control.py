@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conveyor.brokers.adapting import learned_rates
 from conveyor.brokers.clock import broker_time
 from conveyor.cli.connection import Json, Url, with_broker
 from conveyor.cli.failures import NOT_FOUND, explained, fail
 from conveyor.cli.output import as_json, moment, table
 from conveyor.cli.queues import login
+from conveyor.core.aimd import is_ours
 from conveyor.core.limits import Concurrency, Rate
 from conveyor.core.options import queue_name
 from conveyor.core.strike import Comparison, Strike
@@ -21,6 +23,7 @@ from conveyor.core.task import Pause
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
     from conveyor.brokers.gates import GateInfo
+    from conveyor.core.aimd import Learned
 
 limits = typer.Typer(help="List, pause, resume and tune limits.", no_args_is_help=True)
 strikes = typer.Typer(help="Hold back tasks by name, queue or argument.", no_args_is_help=True)
@@ -41,7 +44,11 @@ def list_limits(
     as_json_: Json = False,
 ) -> None:
     """List limits that are busy, in debt, paused or tuned."""
-    found = with_broker(url, lambda broker: broker.gates.look(limit))
+
+    async def look(broker: Broker) -> tuple[list[GateInfo], dict[str, Learned]]:
+        return await broker.gates.look(limit), await learned_rates(broker)
+
+    found, learned = with_broker(url, look)
     if as_json_:
         as_json(found)
         return
@@ -53,7 +60,7 @@ def list_limits(
                 info.key,
                 info.state.running or "",
                 moment(info.state.tat or None),
-                _tuned(info),
+                _tuned(info, learned.get(info.limit)),
                 _paused(info),
             )
             for info in found
@@ -62,9 +69,10 @@ def list_limits(
     )
 
 
-def _tuned(info: GateInfo) -> str:
+def _tuned(info: GateInfo, learned: Learned | None) -> str:
     state = info.state
-    rate = [] if state.rate is None else [f"{state.rate:g}/s"]
+    mark = " learned" if learned is not None and is_ours(learned, state.rate) else ""
+    rate = [] if state.rate is None else [f"{state.rate:.6g}/s{mark}"]
     return ", ".join(rate if state.most is None else [*rate, f"{state.most} slots"])
 
 

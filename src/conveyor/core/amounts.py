@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from conveyor.core.errors import InvalidOption
 
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(s|m|h|d)\s*\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_DELAY = 365 * 86_400.0
 """Seconds that anything may wait or be kept: one year."""
+
+
+def per_second(text: object) -> float:
+    """Return what `50/s`, `100/m` or `5/10s` mean per second. Raises `InvalidOption`."""
+    match = _RATE.match(str(text))
+    if match is None:
+        raise InvalidOption(
+            f"Rate({text!r}): a number of tasks per s, m, h or d, e.g. '50/s' or '5/10s'"
+        )
+    number, every, unit = match.groups()
+    per = float(every or 1) * _UNITS[unit]
+    if per == 0:
+        raise InvalidOption(f"Rate({text!r}): the time must be above 0")
+    return float(number) / per
 
 
 def is_number(value: object) -> bool:

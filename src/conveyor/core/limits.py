@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from conveyor.core.amounts import is_number
+from conveyor.core.aimd import Adapt
+from conveyor.core.amounts import is_number, per_second
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate
 from conveyor.core.keying import MAX_KEY, KeyFunction, called, key_of, must_be_function
 
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(s|m|h|d)\s*\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _ON_FULL = ("queue", "cancel_oldest", "cancel_newest", "drop")
 
 
@@ -25,7 +23,8 @@ class Rate(msgspec.Struct, frozen=True):
     any window of w seconds at most `burst + rate x w` start. `key` makes one such limit for each
     value; `cost` (a number or a function) is how many tokens a task takes, at most `burst`. Tasks
     whose limits have the same `name` share it; default: a limit of the task's own. `key` and
-    `cost` functions get the task's arguments.
+    `cost` functions get the task's arguments. With `adapt` the rate falls when the other side
+    refuses, and recovers: `Adapt`.
 
     Raises `InvalidOption` when a value makes no sense.
     """
@@ -35,6 +34,7 @@ class Rate(msgspec.Struct, frozen=True):
     key: KeyFunction | None = None
     cost: float | KeyFunction = 1
     name: str | None = None
+    adapt: Adapt | None = None
 
     def __post_init__(self) -> None:
         """Refuse a rate that cannot be read or could admit nothing."""
@@ -47,21 +47,14 @@ class Rate(msgspec.Struct, frozen=True):
         if callable(self.cost):
             must_be_function(self.cost, "cost")
         must_be_function(self.key, "key")
+        if self.adapt is not None and not isinstance(self.adapt, Adapt):
+            raise InvalidOption(f"Rate(adapt={self.adapt!r}): an Adapt, e.g. Adapt(least='1/s')")
         _checked_name(self.name)
 
     @property
     def per_second(self) -> float:
         """Tokens per second."""
-        match = _RATE.match(str(self.rate))
-        if match is None:
-            raise InvalidOption(
-                f"Rate({self.rate!r}): a number of tasks per s, m, h or d, e.g. '50/s' or '5/10s'"
-            )
-        number, every, unit = match.groups()
-        per = float(every or 1) * _UNITS[unit]
-        if per == 0:
-            raise InvalidOption(f"Rate({self.rate!r}): the time must be above 0")
-        return float(number) / per
+        return per_second(self.rate)
 
     def gate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate:
         """Return the gate of one call."""

@@ -33,6 +33,11 @@ class Rules(msgspec.Struct, frozen=True):
             functions += [limit.key, getattr(limit, "cost", None)]
         return any(callable(function) for function in functions)
 
+    @property
+    def adapting(self) -> list[Rate]:
+        """Its limits whose rates follow what the other side bears."""
+        return [one for one in self.limits if isinstance(one, Rate) and one.adapt is not None]
+
     def named(self, task: str) -> Rules:
         """Return the same rules with every limit named: nameless ones are the task's own. Raises
         `InvalidOption` for two of one name: one gate cannot be two limits of a task.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from conveyor.brokers.adapting import speed_up
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
 from conveyor.flows.sweeper import Sweeper
@@ -61,6 +62,7 @@ class Keeper:
         self._flows = Sweeper(broker, clock)
         self._effects = EffectBroom(broker)
         self._trust_from = float("-inf")
+        self._broker_time = 0.0
         self._ticker = Ticker(broker, clock, holder)
         self.leading = False
 
@@ -109,6 +111,7 @@ class Keeper:
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
         await self._flows.round()
+        await speed_up(self._broker, self._broker_time)
         return True
 
     async def _tidy(self) -> None:
@@ -125,6 +128,7 @@ class Keeper:
     async def _lead(self) -> bool:
         asked_at = self._clock.monotonic()
         broker_time = await self._broker.lead(ROLE, self._holder, self._lease * LEADERSHIP)
+        self._broker_time = broker_time or 0.0
         if broker_time is None:
             self._watch.followed()
             self.leading = False

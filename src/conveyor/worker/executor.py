@@ -19,10 +19,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from conveyor.context import CurrentTask, activate
+from conveyor.core.aimd import is_refusal
 from conveyor.core.envelope import is_wrapped
 from conveyor.core.errors import InvalidOption
 from conveyor.core.outcome import Cancelled, Committed, Failed, Interrupted, Outcome, TimedOut
 from conveyor.middleware.base import Middleware, RunNext, run_chain
+from conveyor.worker.adapting import slower
 from conveyor.worker.outcomes import (
     describe,
     outcome_of_exception,
@@ -36,6 +38,7 @@ from conveyor.worker.outcomes import (
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.core.clock import Clock
+    from conveyor.core.rules import Rules
     from conveyor.core.task import Lease, Progress
     from conveyor.tasks import TaskDefinition
     from conveyor.worker.deadlines import Deadline, Deadlines
@@ -141,6 +144,7 @@ class Executor:
         self._on_end = on_end
         self._on_note = on_note
         self._loop = asyncio.get_running_loop()
+        self._slowing: set[asyncio.Task[None]] = set()
         self.stuck = 0
 
     def start(self, run: Run) -> None:
@@ -238,7 +242,17 @@ class Executor:
         if run.stop is not None:
             run.place = run.place or place_of(exc)
             return self._stopped(run)
+        if run.definition.rules is not None and is_refusal(exc, self._clock.time()):
+            self._loop.call_soon_threadsafe(self._slow_down, run.definition.rules)
         return outcome_of_exception(exc, run.lease, run.definition, self._clock, self._dice)
+
+    def _slow_down(self, rules: Rules) -> None:
+        if (app := self._app) is None:
+            return
+        for rate in rules.adapting:
+            task = self._loop.create_task(slower(app, rate), name="conveyor-slow-down")
+            self._slowing.add(task)
+            task.add_done_callback(self._slowing.discard)
 
     # -- in a thread
 
