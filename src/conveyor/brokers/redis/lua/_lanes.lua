@@ -47,12 +47,13 @@ local function make_ready(lane, place, base)
   woken[base] = (woken[base] or 0) + 1
 end
 
--- Lets the first lane in a room look again.
+-- Lets the first lane in a room look again. Returns whether there was one.
 local function wake_first(room, base)
   local first = call('ZRANGE', base .. ':room:' .. room, 0, 0, 'WITHSCORES')
-  if not first[1] then return end
+  if not first[1] then return false end
   unpark(first[1], base, room)
   make_ready(first[1], tonumber(first[2]), base)
+  return true
 end
 
 local function wake_at(room, at)
@@ -152,22 +153,27 @@ local function leave(id, priority, terms)
   end
 end
 
+-- Frees the slots that members have of a gate.
+local function free_slots_of(gid, members)
+  local key = shared .. 'slots:' .. gid
+  local freed = call('ZREM', key, unpack(members))
+  if freed == 0 then return end
+  local state = states[gid]
+  if state and state.running then state.running = state.running - freed end
+  if call('EXISTS', key) == 0 then call('SREM', shared .. 'busy', gid) end
+  -- One in each room for each: nobody may wait for a lane whose queue is paused or has no workers.
+  for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gid)) do
+    local most, base = string.match(listed, '^(%d+) (.*)$')
+    local room, left = gid .. '\n' .. most .. '\n', freed
+    while left > 0 and wake_first(room, base) do left = left - 1 end
+  end
+end
+
 -- Frees the slots of a task: all of them at its end, else those that no line keeps.
 local function free_slots(id, terms, is_final)
   for _, gate in ipairs(terms[GATES]) do
     if gate[RATE] <= 0 and (is_final or not gate[LINE]) then
-      local gid = gate_id(gate)
-      local key = shared .. 'slots:' .. gid
-      if call('ZREM', key, id .. root) == 1 then
-        local state = states[gid]
-        if state and state.running then state.running = state.running - 1 end
-        if call('EXISTS', key) == 0 then call('SREM', shared .. 'busy', gid) end
-        -- One in each room: nobody may wait for a lane whose queue is paused or has no workers.
-        for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gid)) do
-          local most, base = string.match(listed, '^(%d+) (.*)$')
-          wake_first(room_of(gate, most), base)
-        end
-      end
+      free_slots_of(gate_id(gate), { id .. root })
     end
   end
 end
