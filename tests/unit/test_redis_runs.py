@@ -87,3 +87,23 @@ async def test_a_run_ends_where_the_numbers_change(rig: Rig) -> None:
     assert taken(leases) == ids(tasks[:4])
     await rig.step(*(rig.settlement(lease, ok()) for lease in leases[:2]), want=0)
     assert taken(await take(rig)) == ids(tasks[4:])
+
+
+async def test_a_push_of_one_lane_costs_commands_per_call_and_none_each(
+    rig: Rig, client: Any
+) -> None:
+    spent = []
+    for number in (10, 10, 200):
+        before = calls(client)
+        await pushed(rig, number, slots(5))
+        spent.append(calls(client) - before)
+    # The first call made the queue known.
+    assert spent[2] <= spent[1] + A_LOOK_AROUND
+
+
+async def test_a_repeat_among_new_tasks_is_stored_once(rig: Rig) -> None:
+    tasks = [gated(rig, slots(9)) for _ in range(3)]
+    await rig.push(tasks[0])
+    await rig.push(tasks[1], tasks[0], tasks[2], tasks[1])
+    assert sorted(taken(await take(rig))) == sorted(ids(tasks))
+    assert await rig.is_healthy()

@@ -1,4 +1,4 @@
--- exports: due_member wait_in_lane promote_gated put_back open_due ring_elsewhere
+-- exports: due_member wait_in_lane join_many promote_gated put_back open_due ring_elsewhere
 -- Lanes: where gated tasks wait.
 --   l:<lane>     ZSET id -> ms since when it waits; of a task that goes first, AHEAD_MS less
 --   gw           HASH id -> lane, of all tasks that wait in lanes
@@ -125,6 +125,22 @@ local function join(id, priority, lane, since, ahead)
   end
   call('ZADD', root .. ':lanes', 'LT', since - LEVEL_MS * priority, lane)
   return 1
+end
+
+-- New tasks start to wait in one lane. Returns how many of them may be looked at.
+local function join_many(lane, priority, ids, since)
+  local key, scores, lanes_of = root .. ':l:' .. lane, {}, {}
+  for k, id in ipairs(ids) do
+    scores[2 * k - 1], scores[2 * k] = since, id
+    lanes_of[2 * k - 1], lanes_of[2 * k] = id, lane
+  end
+  local added = call('ZADD', key, unpack(scores))
+  call('HSET', root .. ':gw', unpack(lanes_of))
+  if call('ZCARD', key) > added then
+    return call('HEXISTS', root .. ':parked', lane) == 1 and 0 or #ids
+  end
+  call('ZADD', root .. ':lanes', 'LT', since - LEVEL_MS * priority, lane)
+  return #ids
 end
 
 local function place_of_lane(lane)
