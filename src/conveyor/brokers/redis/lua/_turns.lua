@@ -5,8 +5,8 @@
 --   turns  HASH lane -> tasks taken in its turn so far, of those whose turns are longer than one
 local MOST_LOOKS, TURN_MS = 1000, 0.001
 local looks, heads, turn = 0, {}, nil
--- The last one that was taken from a lane where others may go the same way: {task, its fields}.
-local models = {}
+-- The lane that a task was taken from last, where others may go the same way; the task, its fields.
+local last_lane, last_packed, last_task
 local CANCELS = { cancel_newest = 'c', drop = 'k' }
 
 local function next_turn()
@@ -94,7 +94,7 @@ local function try_lane(lane, place)
   local gate, why, at = admit(gates, id .. root)
   if not gate then
     lease_head(lane, place, id, task)
-    if not task[TERMS][FAIR] then models[lane] = { packed, task } end
+    if not task[TERMS][FAIR] then last_lane, last_packed, last_task = lane, packed, task end
     hand_on(gates)
     return id
   end
@@ -120,13 +120,14 @@ local function may_run(terms)
   return true
 end
 
--- Returns the first tasks of a lane that ask for the same as its model and stand before `bound`.
-local function alike(lane, bound, most, packed, credit)
+-- Returns the first tasks of a lane that ask for the same as a packed one and stand before `bound`.
+local function alike(lane, place, bound, most, packed, credit)
   local asked, key = packed_terms(packed), root .. ':l:' .. lane
   local first, ids, run = call('ZRANGE', key, 0, most - 1, 'WITHSCORES'), {}, {}
   for k = 1, #first, 2 do
     local since = tonumber(first[k + 1])
-    if since < 0 or (k > 1 and since - credit >= bound) then break end
+    -- While its place does not move, a lane that stands first goes on standing first.
+    if since < 0 or (k > 1 and since - credit > place and since - credit >= bound) then break end
     ids[#ids + 1] = first[k]
   end
   local tasks = #ids > 0 and tasks_by_id(ids) or {}
@@ -141,12 +142,12 @@ end
 -- Takes up to `most` tasks of a lane, of which the first stands first in all, at once. Returns their
 -- ids, nil when the first is to be looked at by itself.
 local function try_run(lane, place, bound, most)
-  local packed, task = unpack(models[lane])
+  local packed, task = last_packed, last_task
   local gates, credit = task[TERMS][GATES], LEVEL_MS * task[PRIORITY]
   most = may_run(task[TERMS]) and count_run(gates, most) or 0
-  local ids = most > 1 and alike(lane, bound, most, packed, credit) or {}
+  local ids = most > 1 and alike(lane, place, bound, most, packed, credit) or {}
   if #ids < 2 then
-    models[lane] = nil
+    last_lane = nil
     return nil
   end
   local members = {}
@@ -168,12 +169,13 @@ local function place_of_line(lists)
   return place
 end
 
--- Looks at the lane that stands first, {it, its place, the next one, its place}. Returns the ids it gave.
+-- Looks at the lane that stands first, {it, its place}. Returns the ids that it gave.
 local function from_lane(first, lists, most)
   local lane, place = first[1], tonumber(first[2])
   local run
-  if most > 1 and models[lane] then
-    run = try_run(lane, place, math.min(tonumber(first[4]) or HUGE, place_of_line(lists)), most)
+  if most > 1 and last_lane == lane then
+    local second = call('ZRANGE', root .. ':lanes', 1, 1, 'WITHSCORES')[2]
+    run = try_run(lane, place, math.min(tonumber(second) or HUGE, place_of_line(lists)), most)
   end
   return run or { try_lane(lane, place) }
 end
@@ -183,7 +185,7 @@ end
 local function claim_in_order(lists, number, room)
   local ids, from_lanes = {}, 0
   while #ids < number and looks < MOST_LOOKS do
-    local first = from_lanes < room and call('ZRANGE', root .. ':lanes', 0, 1, 'WITHSCORES') or {}
+    local first = from_lanes < room and call('ZRANGE', root .. ':lanes', 0, 0, 'WITHSCORES') or {}
     local plain, on = take(lists, number - #ids, tonumber(first[2]) or HUGE)
     for _, id in ipairs(plain) do ids[#ids + 1] = id end
     if first[1] then
