@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from conveyor.brokers.sqlite import lanes, stalls, terms
-from conveyor.brokers.sqlite.ahead import Ahead, Place
+from conveyor.brokers.sqlite.ahead import Ahead
 from conveyor.brokers.sqlite.book import Book
-from conveyor.brokers.sqlite.lanes import GATES, Stand, Turn
+from conveyor.brokers.sqlite.lanes import GATES, Behind, Rung, Stand, Turn
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
@@ -53,6 +53,7 @@ class _Head(NamedTuple):
 
     queue: int
     stand: Stand
+    behind: Behind | None
     row: Row
     task: Task
 
@@ -109,7 +110,7 @@ class Admission:
         head = None
         while len(chosen) < want:
             head = head or self._next(queue)
-            line: Place = plain[taken][:2] if taken < len(plain) else _NOBODY
+            line: Rung = plain[taken][:2] if taken < len(plain) else _NOBODY
             if head is not None and head.stand[1:3] < line:
                 chosen += self._run(head, want - len(chosen), line) or self._admit(head)
                 head = None
@@ -118,6 +119,7 @@ class Admission:
                 taken += 1
             else:
                 break
+        self._ahead.flush()
         return chosen, taken
 
     def ring(self, queue: int, name: str, *, sated: bool) -> None:
@@ -159,40 +161,47 @@ class Admission:
             return None
         if self._ripe:
             self._ripe = False
+            self._ahead.flush()
             if stalls.let_out(self._tx, queue, LOOKS):
                 self._ahead.forget()
         found = self._ahead.first()
         if found is None:
             return None
         task = decode_task(found[-1])
-        return _Head(queue, Stand(*found[:7]), (*found[7:-1], task), task)
+        behind = None if found[7] is None else found[7:10]
+        return _Head(queue, Stand(*found[:7]), behind, (*found[10:-1], task), task)
 
-    def _run(self, head: _Head, want: int, line: Place) -> list[Row]:
+    def _run(self, head: _Head, want: int, line: Rung) -> list[Row]:
         """Admit the head and those behind it that stand before the plain line and every other
         lane, all at once: they carry the same gates, and nobody waits for those.
         """
+        rival = self._ahead.rival()
+        before = line if rival is None else min(line, rival)
         most, turn = min(want, self._room), head.turn
         if turn is not None:
             most = min(most, turn.weight - head.stand.used)
-        if most < 2 or not self._may_run(head):
+        if most < 2 or not self._may_run(head, before):
             return []
         book, gates = self._book, head.gates
-        before = [book.state(gate) for gate in gates]
-        most, _ = admit_run(gates, before, book.now, most)
-        if most < 2:
-            return []
-        rival = self._ahead.rival()
-        rows, last = self._alike(head, most, line if rival is None else min(line, rival))
+        states = [book.state(gate) for gate in gates]
+        most, _ = admit_run(gates, states, book.now, most)
+        rows, last = self._alike(head, most, before) if most > 1 else ([], head.stand)
         if len(rows) < 2:
             return []
-        _, states = admit_run(gates, before, book.now, len(rows))
+        _, states = admit_run(gates, states, book.now, len(rows))
         book.admitted(gates, states, [row[0] for row in rows])
-        self._advance(head, rows, last)
+        self._room -= len(rows)
+        self._ahead.passed(lanes.advance(self._tx, head.queue, last, self._turn(head)))
+        self._give_unique(rows)
         return rows
 
-    def _may_run(self, head: _Head) -> bool:
-        """Whether one decision may do for several tasks."""
-        gates, stand = head.gates, head.stand
+    def _may_run(self, head: _Head, before: Rung) -> bool:
+        """Whether one decision may do for several tasks: the one behind the head is next, too."""
+        gates, stand, behind = head.gates, head.stand, head.behind
+        if behind is None:
+            return False
+        if lanes.follow(stand, *behind[1:], turn=head.turn is not None)[1:3] >= before:
+            return False
         if head.turn is None and stand.floor is not None:
             return False
         if len(gates) > 1 and len({gate.id for gate in gates}) < len(gates):
@@ -208,7 +217,7 @@ class Admission:
         where = (book.number(gate), queue)
         return self._tx.execute(GATES["any_stalled"], where).fetchone() is not None
 
-    def _alike(self, head: _Head, most: int, before: Place) -> tuple[list[Row], Stand]:
+    def _alike(self, head: _Head, most: int, before: Rung) -> tuple[list[Row], Stand]:
         """Return up to `most` tasks from the head on that have the same gates and stand before a
         place, and how their lane stands when the last of them is its head.
         """
@@ -240,18 +249,19 @@ class Admission:
             self._refuse(head, verdict, holds)
             return []
         book.admitted(gates, verdict, [head.seq])
-        self._advance(head, [head.row], head.stand)
+        self._room -= 1
+        self._ahead.advance(head.stand, head.behind, self._turn(head))
+        self._give_unique([head.row])
         self._pass_on(head, holds)
         return [head.row]
 
-    def _advance(self, head: _Head, rows: Sequence[Row], last: Stand) -> None:
-        """Take the admitted out of their lane; `last` is where it stood for the last of them."""
-        self._room -= len(rows)
-        fair, turn = head.turn, None
-        if fair is not None:
-            turn = Turn(fair.weight, self._tx.now - head.task.priority * LEVEL)
-        moved = lanes.advance(self._tx, head.queue, last, turn, run=len(rows) > 1)
-        self._ahead.passed(moved)
+    def _turn(self, head: _Head) -> Turn | None:
+        fair = head.turn
+        if fair is None:
+            return None
+        return Turn(fair.weight, self._tx.now - head.task.priority * LEVEL)
+
+    def _give_unique(self, rows: Sequence[Row]) -> None:
         given = [(row[0],) for row in rows if _gives_at_start(row[-1])]
         if given:
             self._tx.executemany(GATES["give_unique"], given)
@@ -262,6 +272,8 @@ class Admission:
         """Let the lanes that wait for the same gates go on: the head may have been their scout.
         `elsewhere` is why it was refused itself.
         """
+        if not self._book.awaits:
+            return
         for gate, has in zip(head.gates, holds, strict=True):
             if elsewhere is None or gate is not elsewhere.gate:
                 self._time(gate, has, head.queue, elsewhere)
@@ -311,7 +323,7 @@ class Admission:
     def _end(self, head: _Head, gate: Gate) -> None:
         """End the head because a limit is full."""
         tx, state = self._tx, _ENDS[gate.on_full]
-        self._ahead.passed(lanes.advance(tx, head.queue, head.stand))
+        self._ahead.advance(head.stand, head.behind)
         seq, task_id, execution, story, _ = head.row
         reason = f"the limit {gate.limit!r} was full when its turn came"
         record = Record(None, decode_story(story).counters, None, reason)

@@ -61,9 +61,14 @@ SELECT 1 FROM conveyor_lane LIMIT 1;
 SELECT 1 FROM conveyor_lane WHERE queue = ? LIMIT 1;
 
 -- name: next_lanes
-SELECT l.lane, l.rank, l.ord, l.floor, l.used,
-       t.rank, coalesce(t.ord, t.seq), t.seq, t.id, t.execution + 1, t.story, t.body
+-- Each with its head, and with the task behind that.
+SELECT l.lane, l.rank, l.ord, l.floor, l.used, t.rank, coalesce(t.ord, t.seq),
+       b.seq, b.rank, coalesce(b.ord, b.seq), t.seq, t.id, t.execution + 1, t.story, t.body
 FROM conveyor_lane l CROSS JOIN conveyor_task t ON t.seq = l.head
+LEFT JOIN conveyor_task b ON b.seq = (
+    SELECT w.seq FROM conveyor_laned w WHERE w.queue = l.queue AND w.lane = l.lane
+      AND w.seq <> l.head ORDER BY w.front, w.rank, w.ord LIMIT 1
+)
 WHERE l.queue = ? AND l.stall IS NULL ORDER BY l.rank, l.ord LIMIT ?;
 
 -- name: any_open_lane
