@@ -5,47 +5,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
 from typing_extensions import Unpack
 
-from conveyor.brokers.url import opened
-from conveyor.client import Client, TaskHandle, conflict_of, created_or_raise
+from conveyor.client import UNTIL_COMMITTED, Client, TaskHandle, conflict_of, created_or_raise
+from conveyor.connections import Connections, running_loop
+from conveyor.context import running_task
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
-from conveyor.core.errors import ConveyorError, InvalidOption, InvalidURL, UnknownTask
+from conveyor.core.errors import InvalidOption, InvalidURL, UnknownTask
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.defining import Defaults, TaskOptions, definer, policy_of
 from conveyor.flows.builder import Workflow
 from conveyor.flows.handle import WorkflowHandle, decode_plain
 from conveyor.flows.loaded import Definition
-from conveyor.middleware.base import Middleware, push_chain
+from conveyor.middleware.base import Middleware, PushNext, push_chain
 from conveyor.offload import MAX_BLOB
 from conveyor.packing import Packing
-from conveyor.portal import Portal
 from conveyor.schedules.door import Scheduling
-from conveyor.system import SystemClock, new_id
+from conveyor.system import new_id
 from conveyor.tasks import BoundTask, P, TaskDecorator, TaskDefinition
 
 if TYPE_CHECKING:
-    from conveyor.brokers.base import Broker, Inspector
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from conveyor.brokers.base import Pushed
     from conveyor.core.clock import Clock
     from conveyor.core.task import NewTask
     from conveyor.offload import Offload
     from conveyor.sealing import Keyring
 
+    Sessions = async_sessionmaker[AsyncSession] | sessionmaker[Session]
 T = TypeVar("T")
 DEFAULT_URL = "sqlite:///conveyor.db"
 Lifespan = Callable[["Conveyor"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
-class Conveyor(Scheduling):
+class Conveyor(Connections, Scheduling):
     """A task queue: definitions on one side, a broker on the other.
 
     `url` names the broker: `sqlite:///file.db`, `postgresql://…`, `redis://…`; default: the
@@ -53,7 +58,8 @@ class Conveyor(Scheduling):
     enqueue and execution. `lifespan` is an async context manager function entered once per worker
     process: the mapping it yields is `current_task().state`. `retry` and `result_ttl` (seconds)
     are the defaults of all tasks. `keys` seal the arguments that tasks name in `encrypt`; `offload`
-    says where large arguments go.
+    says where large arguments go. `sessions` (an SQLAlchemy sessionmaker of either kind) are for
+    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers watch.
 
     Nothing connects before the first use. `async with app:` closes everything at its end.
     """
@@ -68,11 +74,15 @@ class Conveyor(Scheduling):
         result_ttl: float | timedelta = 86_400.0,
         keys: Keyring | None = None,
         offload: Offload | None = None,
+        sessions: Sessions | None = None,
+        outbox: str | Engine | AsyncEngine | None = None,
         clock: Clock | None = None,
     ) -> None:
         if url is not None and not isinstance(url, str):
             raise InvalidURL(f"url={type(url).__name__}: a broker URL is a text")
-        self.url = url if url is not None else os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        super().__init__(
+            url if url is not None else os.environ.get("CONVEYOR_URL") or DEFAULT_URL, clock
+        )
         self.middleware = _layers(middleware)
         if lifespan is not None and not callable(lifespan):
             raise InvalidOption(f"lifespan={lifespan!r}: an async context manager function")
@@ -80,16 +90,9 @@ class Conveyor(Scheduling):
         self.retry = policy_of(retry, Retry())
         self.result_ttl = seconds(result_ttl, "result_ttl")
         self.packing = Packing(keys, offload)
-        self.clock: Clock = clock or SystemClock()
-        self._given_clock = clock
+        self.sessions = sessions
+        self.outbox = outbox
         self.definitions: dict[str, TaskDefinition[..., Any, Any]] = {}
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._opening: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, asyncio.Future[Client]
-        ] = weakref.WeakKeyDictionary()
-        self._portal = Portal()
         self._push = push_chain(self.middleware, self._push_one)
 
     # -- definitions
@@ -116,6 +119,9 @@ class Conveyor(Scheduling):
         turns; `partition_by` runs the tasks of a key one at a time, in order, through retries.
         `unique` and `debounce` make several enqueues one task. See `conveyor.limits`.
 
+        `transactional=True` gives it a session of the app's `sessions` as `current_task().session`,
+        which commits together with its success; see `conveyor.transactions`.
+
         `version` counts incompatible changes of the signature, `migrate` turns the arguments of an
         older version into those of the next, `aliases` are names it had before; `encrypt` names
         parameters to be sealed with the app's keys. Raises `InvalidOption` for a value that makes
@@ -137,6 +143,10 @@ class Conveyor(Scheduling):
             raise InvalidOption(
                 f"two tasks are named {definition.name!r}: give one of them another with name=…"
             )
+        if definition.transactional:
+            from conveyor.transactions.lending import must_fit
+
+            must_fit(self.sessions, definition.name, is_async=definition.is_async)
         self.definitions[definition.name] = definition
         return definition
 
@@ -152,12 +162,18 @@ class Conveyor(Scheduling):
     async def dispatch(self, call: BoundTask[T]) -> TaskHandle[T]:
         """Enqueue one bound call."""
         (task,) = await self._new_tasks([call])
-        pushed = await self._push(task)
+        session = self._session_of([call])
+        pushed = await (self._push if session is None else self._push_within(session))(task)
         created = created_or_raise(pushed, task.task)
-        return TaskHandle(pushed.id, await self.client(), _result_decoder(call), created)
+        patience = 0.0 if session is None else UNTIL_COMMITTED
+        return TaskHandle(
+            pushed.id, await self.client(), _result_decoder(call), created, patience=patience
+        )
 
     def dispatch_sync(self, call: BoundTask[T]) -> TaskHandle[T]:
         """Enqueue one bound call from synchronous code."""
+        if self._session_of([call]) is not None:
+            return self.enqueue_many_sync([call])[0]
         handle: TaskHandle[T] = self.run_sync(self.dispatch(call))
         return handle
 
@@ -165,35 +181,75 @@ class Conveyor(Scheduling):
         """Enqueue many bound calls, one round trip per thousand; handles in order.
 
         Each thousand is stored whole or not at all. Raises what `enqueue` raises; with
-        `IdempotencyConflict` or `NotUnique` the others of its thousand are stored.
+        `IdempotencyConflict` or `NotUnique` the others of its thousand are stored. Calls with a
+        session must all have the same one.
         """
         client = await self.client()
         handles: list[TaskHandle[T]] = []
-        conflict: ConveyorError | None = None
         bound = [_bound(call) for call in calls]
+        session = self._session_of(bound)
         for start in range(0, len(bound), 1_000):
             part = bound[start : start + 1_000]
             tasks = await self._new_tasks(part)
-            if self._push == self._push_one:
-                answers = await client.push_many(tasks)
-            else:
-                answers = await asyncio.gather(*map(self._push, tasks))
-            for call, task, answer in zip(part, tasks, answers, strict=True):
-                if answer.conflict and conflict is None:
-                    conflict = conflict_of(answer, task.task)
-                handles.append(TaskHandle(answer.id, client, _result_decoder(call), answer.created))
-            if conflict is not None:
-                raise conflict
+            answers = await self._push_all(client, session, tasks)
+            handles += _handles(part, answers, tasks, client, late=session is not None)
         return handles
+
+    async def _push_all(self, client: Client, session: object, tasks: list[NewTask]) -> list[Any]:
+        if self._push != self._push_one:
+            if session is None:
+                return await asyncio.gather(*map(self._push, tasks))
+            push = self._push_within(session)
+            return [await push(task) for task in tasks]
+        if session is None:
+            return await client.push_many(tasks)
+        from conveyor.transactions import enqueue
+
+        return await enqueue.push(self, session, tasks)
 
     def enqueue_many_sync(self, calls: Iterable[BoundTask[T]]) -> list[TaskHandle[T]]:
         """Do what `enqueue_many` does, from synchronous code."""
-        handles: list[TaskHandle[T]] = self.run_sync(self.enqueue_many(calls))
+        bound = [_bound(call) for call in calls]
+        session = self._session_of(bound)
+        if session is None:
+            found: list[TaskHandle[T]] = self.run_sync(self.enqueue_many(bound))
+            return found
+        from conveyor.transactions import enqueue
+
+        push = partial(enqueue.push_sync, self)
+        if self._push != self._push_one:
+            push = partial(enqueue.push_through_layers, self, self.middleware)
+        client: Client = self.run_sync(self.client())
+        handles: list[TaskHandle[T]] = []
+        for start in range(0, len(bound), 1_000):
+            part = bound[start : start + 1_000]
+            tasks = self._packed(part, [self._new_task(call) for call in part])
+            handles += _handles(part, push(session, tasks), tasks, client, late=True)
         return handles
+
+    def _session_of(self, calls: Sequence[BoundTask[Any]]) -> object:
+        """Return the session that calls are to join: their own, or that of the transactional task
+        that makes them."""
+        sessions = {id(call.session): call.session for call in calls}
+        if len(sessions) > 1:
+            raise InvalidOption("enqueue_many got calls with different sessions: one for each call")
+        for session in sessions.values():
+            if session is not None:
+                return session
+        task = running_task()
+        return task.joined_session if task is not None and task.app is self else None
+
+    def _push_within(self, session: object) -> PushNext:
+        async def last(task: NewTask) -> Any:
+            from conveyor.transactions import enqueue
+
+            return (await enqueue.push(self, session, [task]))[0]
+
+        return push_chain(self.middleware, last)
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Return a handle of a task by its id, for use on the current event loop."""
-        loop = _running_loop()
+        loop = running_loop()
         client = None if loop is None else self._clients.get(loop)
         if client is None:
             raise InvalidOption("app.handle() needs an open app: use it inside `async with app:`")
@@ -251,71 +307,6 @@ class Conveyor(Scheduling):
     async def _push_one(self, task: NewTask) -> Any:
         return await (await self.client()).push(task)
 
-    # -- connections
-
-    async def client(self) -> Client:
-        """Return this event loop's client, connecting on first use."""
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is not None:
-            return client
-        opening = self._opening.get(loop)
-        if opening is None:
-            opening = self._opening[loop] = asyncio.ensure_future(self._open())
-        try:
-            return await asyncio.shield(opening)
-        finally:
-            self._opening.pop(loop, None)
-
-    async def _open(self) -> Client:
-        return self.attach(await opened(self.url, clock=self._given_clock))
-
-    def attach(self, broker: Broker) -> Client:
-        """Use an open broker for the running event loop; closing the app closes it."""
-        client = Client(broker)
-        self._clients[asyncio.get_running_loop()] = client
-        return client
-
-    async def inspector(self) -> Inspector:
-        """Return the read-only view of the broker."""
-        return (await self.client()).broker.inspector
-
-    def run_sync(self, coroutine: Any) -> Any:
-        """Run one of the app's coroutines from synchronous code, on the loop of a worker this
-        thread belongs to, else on a background loop of the app's own."""
-        try:
-            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        for loop in list(self._clients):
-            if loop is not here and loop.is_running():
-                return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        return self._portal.run(coroutine)
-
-    async def close(self) -> None:
-        """Close this loop's connections and those made for synchronous callers."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
-        if self._portal.started:
-            await asyncio.to_thread(self.close_sync)
-
-    def close_sync(self) -> None:
-        """Close the connections that synchronous calls made."""
-        if not self._portal.started:
-            return
-        client = self._clients.pop(self._portal.loop, None)
-        if client is not None:
-            self._portal.run(client.close())
-        self._portal.close()
-
-    async def __aenter__(self) -> Self:
-        await self.client()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     @contextlib.asynccontextmanager
     async def resources(self) -> AsyncIterator[Mapping[str, Any]]:
         """Enter the lifespan, yielding what tasks see as `current_task().state`."""
@@ -334,17 +325,30 @@ def _layers(values: object) -> tuple[Middleware, ...]:
     return layers
 
 
+def _handles(
+    calls: Sequence[BoundTask[T]],
+    answers: Sequence[Pushed],
+    tasks: Sequence[NewTask],
+    client: Client,
+    *,
+    late: bool,
+) -> list[TaskHandle[T]]:
+    """Return handles in order, or raise the first conflict among the answers. `late`: the store may
+    not know the tasks yet."""
+    for task, answer in zip(tasks, answers, strict=True):
+        if answer.conflict:
+            raise conflict_of(answer, task.task)
+    patience = UNTIL_COMMITTED if late else 0.0
+    return [
+        TaskHandle(answer.id, client, _result_decoder(call), answer.created, patience=patience)
+        for call, answer in zip(calls, answers, strict=True)
+    ]
+
+
 def _bound(call: BoundTask[T]) -> BoundTask[T]:
     if not isinstance(call, BoundTask):
         raise InvalidOption(f"enqueue_many got {call!r}: give it calls made by task.bind(…)")
     return call
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _plain(data: bytes) -> Any:

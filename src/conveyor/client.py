@@ -35,31 +35,57 @@ T = TypeVar("T")
 FLUSH = 1_000
 """Tasks that share one round trip at most."""
 _FIRST_LOOK, _LONGEST_PAUSE = 0.001, 0.1
+_NOT_YET = 0.02
+UNTIL_COMMITTED = 10.0
+"""Seconds that a handle waits for the commit of the session its task was enqueued with."""
 
 
 class TaskHandle(Generic[T]):
     """A task that was enqueued. `created` is False when its key named an older task."""
 
-    __slots__ = ("_client", "_decode", "created", "id")
+    __slots__ = ("_client", "_decode", "_patience", "created", "id")
 
     def __init__(
-        self, task_id: str, client: Client, decode_result: Callable[[bytes], T], created: bool
+        self,
+        task_id: str,
+        client: Client,
+        decode_result: Callable[[bytes], T],
+        created: bool,
+        *,
+        patience: float = 0.0,
     ) -> None:
         self.id = task_id
         self.created = created
         self._client = client
         self._decode = decode_result
+        self._patience = patience
 
     async def result(self, timeout: float | None = None) -> T:
         """Wait for the task's result, at most `timeout` seconds (None: for ever).
 
         Raises `TaskFailed` with the remote traceback (also for a task that timed out or was
-        rejected), `TaskCancelled`, `ResultExpired`, `TaskNotFound`, or `TimeoutError`.
+        rejected), `TaskCancelled`, `ResultExpired`, `TaskNotFound`, or `TimeoutError`. Of a task
+        that was enqueued with a session, the store may not know before the commit: that counts as
+        not found after ten seconds only.
         """
-        final = await self._client.wait(self.id, timeout)
+        final = await self._final(timeout)
         if final.state is State.CANCELLED:
             raise TaskCancelled(self.id, (await self.info()).reason or "")
         return self._decode(result_of(final))
+
+    async def _final(self, timeout: float | None) -> Final:
+        if not self._patience:
+            return await self._client.wait(self.id, timeout)
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            left = None if timeout is None else max(0.0, timeout - (now() - began))
+            try:
+                return await self._client.wait(self.id, left)
+            except TaskNotFound:
+                if now() - began >= self._patience or left == 0:
+                    raise
+            await asyncio.sleep(_NOT_YET)
 
     def result_sync(self, timeout: float | None = None) -> T:
         """Wait for the result from synchronous code; as `result`."""
@@ -121,6 +147,8 @@ class Client:
         self._waiting: list[tuple[NewTask, asyncio.Future[Pushed]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._results = ResultWatch(broker)
+        self.homes: Any = None
+        """What `conveyor.transactions` knows of the broker."""
 
     async def close(self) -> None:
         """Finish what is being pushed, stop waiting for results, close the broker."""

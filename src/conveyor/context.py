@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from conveyor.core.errors import NotInTask
+from conveyor.core.errors import InvalidOption, NotInTask
 from conveyor.core.task import Progress
 from conveyor.logbuffer import LogBuffer
 
@@ -23,6 +23,7 @@ class CurrentTask:
 
     __slots__ = (
         "_on_note",
+        "_session",
         "app",
         "cancelled",
         "deadline_at",
@@ -59,6 +60,7 @@ class CurrentTask:
         self.steps: set[str] = set()
         """Names of the durable steps that this execution has come to."""
         self._on_note = on_note
+        self._session: Any = None
 
     @property
     def id(self) -> str:
@@ -110,6 +112,27 @@ class CurrentTask:
         """Name of the schedule that enqueued it, or None."""
         terms = self.lease.task.terms
         return None if terms is None else terms.schedule
+
+    @property
+    def session(self) -> Any:
+        """The session of a transactional task, `AsyncSession` or `Session` as the function is async
+        or not: the worker commits it together with the task's end. Raises `InvalidOption` in
+        other tasks.
+        """
+        if self._session is None:
+            raise InvalidOption(
+                f"current_task().session: {self.name!r} is not transactional=True, or has ended"
+            )
+        return self._session
+
+    @property
+    def joined_session(self) -> Any:
+        """That session, None in other tasks: what its enqueues join."""
+        return self._session
+
+    def lend(self, session: Any) -> None:
+        """Let the task use a session, from now on or (None) no more."""
+        self._session = session
 
     @property
     def deadline(self) -> datetime | None:

@@ -41,6 +41,7 @@ class TaskOptions(TypedDict, total=False):
     migrate: Mapping[int, Upcaster] | None
     aliases: Sequence[str]
     encrypt: Sequence[str]
+    transactional: bool
 
 
 class Defaults(TypedDict):
@@ -89,6 +90,7 @@ def definer(
             on_uncertain=on_uncertain,
             rules=None if rules is None else rules.named(own),
             evolution=evolution,
+            transactional=given.get("transactional", False),
         )
 
     return define

@@ -11,7 +11,17 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 import msgspec
 
@@ -33,6 +43,9 @@ from conveyor.core.signature import Signature
 from conveyor.core.uniqueness import Debounce, Unique, keep_secret
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+    from sqlalchemy.orm import Session, scoped_session
+
     from conveyor.core.task import State, TaskInfo
     from conveyor.core.why import Reason
 
@@ -42,6 +55,7 @@ C = TypeVar("C")
 T_co = TypeVar("T_co", covariant=True)
 
 Executor = Literal["auto", "process"]
+AnySession: TypeAlias = "AsyncSession | Session | async_scoped_session[Any] | scoped_session[Any]"
 
 
 class Handle(Protocol[T_co]):
@@ -82,7 +96,7 @@ class Dispatcher(Protocol):
 class BoundTask(Generic[T]):
     """A call that was not made yet: definition, options and arguments, ready to enqueue."""
 
-    __slots__ = ("args", "definition", "kwargs", "options", "rules")
+    __slots__ = ("args", "definition", "kwargs", "options", "rules", "session")
 
     def __init__(
         self,
@@ -90,8 +104,11 @@ class BoundTask(Generic[T]):
         options: Options,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
         rules: Rules | None = None,
+        session: object = None,
     ) -> None:
+        self.session = session
         self.definition = definition
         self.options = options
         self.args = args
@@ -103,8 +120,13 @@ class Enqueuer(Generic[P, T]):
     """A definition with the options of its next enqueue."""
 
     def __init__(
-        self, definition: TaskDefinition[P, T, Any], options: Options, rules: Rules | None = None
+        self,
+        definition: TaskDefinition[P, T, Any],
+        options: Options,
+        rules: Rules | None = None,
+        session: object = None,
     ) -> None:
+        self._session = session
         self._definition = definition
         self._options = options
         self._rules = rules
@@ -115,10 +137,13 @@ class Enqueuer(Generic[P, T]):
         Raises `InvalidArguments` when the arguments do not fit the signature.
         """
         self._definition.signature.check(args, kwargs)
-        return BoundTask(self._definition, self._options, args, kwargs, self._rules)
+        return BoundTask(
+            self._definition, self._options, args, kwargs, rules=self._rules, session=self._session
+        )
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
-        """Store a task; when this returns it is durable (as the broker's URL says).
+        """Store a task; when this returns it is durable (as the broker's URL says), or with a
+        session, when that has committed.
 
         Raises `InvalidArguments`, `NotSerialisable`, `PayloadTooLarge`, `IdempotencyConflict`,
         `NotUnique`, `BrokerUnavailable` or `BrokerFull` (nothing was stored), or `EnqueueUnknown`.
@@ -143,14 +168,16 @@ class Enqueuer(Generic[P, T]):
         headers: dict[str, str] | None = None,
         unique: Unique | str | float | timedelta | None = None,
         debounce: Debounce | None = None,
+        session: AnySession | None = None,
     ) -> Enqueuer[P, T]:
         """Return the same definition with other options for the next enqueue.
 
         `delay` (seconds or timedelta) or `at` (aware datetime) say when it may start; `key` makes
         the enqueue idempotent: one task per (queue, name, key) until 24 h after its end.
         `timeout` and `result_ttl` are seconds or timedeltas; `headers` travel with the task.
-        `unique` and `debounce` are as in `app.task`. Raises `InvalidOption` when a value makes no
-        sense.
+        `unique` and `debounce` are as in `app.task`. With `session`, a SQLAlchemy `AsyncSession`
+        (for `enqueue`) or `Session` (for `enqueue_sync`), the task is visible if and only if the
+        session's transaction commits. Raises `InvalidOption` when a value makes no sense.
         """
         changes = _when(delay, at)
         if queue is not None:
@@ -173,7 +200,9 @@ class Enqueuer(Generic[P, T]):
             rules = with_uniqueness(rules, unique, debounce)
         if rules is not None:
             _check_together(rules, options, self._definition.encrypt)
-        return Enqueuer(self._definition, options, rules)
+        return Enqueuer(
+            self._definition, options, rules, self._session if session is None else session
+        )
 
 
 def _check_together(rules: Rules, options: Options, encrypt: tuple[str, ...]) -> None:
@@ -206,6 +235,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         on_uncertain: Literal["stop", "continue"] = "stop",
         rules: Rules | None = None,
         evolution: Evolution | None = None,
+        transactional: bool = False,
     ) -> None:
         super().__init__(self, options, rules)
         self.fn = fn
@@ -220,6 +250,7 @@ class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):
         self.aliases = changes.aliases
         self.encrypt = changes.encrypt
         self.executor = executor
+        self.transactional = transactional
         self.on_uncertain = on_uncertain
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = Signature(fn, name)

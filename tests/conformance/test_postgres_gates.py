@@ -1,24 +1,29 @@
 """Limits on PostgreSQL: its decisions are those of the core, and hold when many brokers step."""
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from math import inf
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
-from conveyor.brokers.base import Broker, Step
 from conveyor.brokers.url import connect
 from conveyor.core.gates import Gate, GateState, Refusal, admit, reserve
 from conveyor.core.outcome import Unroutable
-from conveyor.core.task import Lease, NewTask, Pause, State, Task, Terms, Unique
+from conveyor.core.task import Pause, Task
 from conveyor.system import new_id
-from conveyor.testing.conformance.gates_rig import gated, line, per_second, pushed, slots, take
-from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ok
+from conveyor.testing.conformance.gates_rig import (
+    gated,
+    per_second,
+    pushed,
+    slots,
+    take,
+    taken,
+)
+from conveyor.testing.conformance.rig import Capabilities, Rig, ok
 from tests.servers import PostgresServer
 
 NOW = 4_000_000_000.0
@@ -54,6 +59,14 @@ def some_gate(dice: random.Random, number: int) -> Gate:
     return Gate("slots", str(number), most=dice.randint(1, 3), line=dice.random() < 0.5)
 
 
+def calm_state(dice: random.Random, gate: Gate) -> GateState:
+    """Return a state that most often has room for several tasks."""
+    if gate.rate:
+        ahead = dice.choice([-9.0, dice.uniform(-1, 1) * gate.burst / gate.rate])
+        return GateState(tat=NOW + ahead, rate=dice.choice([None, dice.uniform(0.1, 99)]))
+    return GateState(running=dice.randint(0, 2), most=dice.choice([None, 5, 60]))
+
+
 def some_state(dice: random.Random, gate: Gate) -> GateState:
     closed = dice.choice([0.0, 0.0, 0.0, NOW - 1, NOW + dice.uniform(0, 9), inf])
     if gate.rate:
@@ -80,33 +93,50 @@ async def states(database: Any, gates: Sequence[Gate]) -> list[tuple[float, int]
     return [found[gate.id] for gate in gates]
 
 
+async def asked(database: Any, which: str, upto: int) -> Any:
+    """Ask the gates of a task for so many like it, and pass as many as they admit."""
+    return await database.fetchrow(
+        "SELECT a.*, CASE WHEN a.number > 0 THEN take_gates(a.now, a.gates, a.number)::text END"
+        " FROM ask_gates($1, $2, $3) AS a",
+        *(NOW, which, upto),
+    )
+
+
+async def prepared(
+    dice: random.Random, database: Any, which: str, make_state: Any = some_state
+) -> tuple[list[Gate], Any]:
+    """Store a task with gates in random states; returns them."""
+    for table in ("toll", "gate", "ruling", "slot"):
+        await database.execute(f"DELETE FROM {table}")
+    gates = [some_gate(dice, number) for number in range(dice.randint(1, 3))]
+    before = [make_state(dice, gate) for gate in gates]
+    # Numbers that people gave are those of a whole limit: one of a kind here.
+    tuned = {g.limit: s for g, s in zip(gates, before, strict=True)}
+    before = [
+        GateState(s.tat, s.running, s.closed_until, tuned[g.limit].rate, tuned[g.limit].most)
+        for g, s in zip(gates, before, strict=True)
+    ]
+    for place, (gate, state) in enumerate(zip(gates, before, strict=True)):
+        await store(database, which, gate, state, place)
+    for limit, state in tuned.items():
+        await database.execute(
+            "INSERT INTO ruling VALUES ($1, NULL, NULL, $2, $3)", limit, state.rate, state.most
+        )
+    return gates, before
+
+
 async def test_every_decision_is_the_one_of_the_core(database: Any) -> None:
     dice = random.Random(7)
     verdicts = Counter[str]()
     for _ in range(CASES):
-        for table in ("toll", "gate", "ruling", "slot"):
-            await database.execute(f"DELETE FROM {table}")
         which = new_id()
-        gates = [some_gate(dice, number) for number in range(dice.randint(1, 3))]
-        before = [some_state(dice, gate) for gate in gates]
-        # Numbers that people gave are those of a whole limit: one of a kind here.
-        tuned = {g.limit: s for g, s in zip(gates, before, strict=True)}
-        before = [
-            GateState(s.tat, s.running, s.closed_until, tuned[g.limit].rate, tuned[g.limit].most)
-            for g, s in zip(gates, before, strict=True)
-        ]
+        gates, before = await prepared(dice, database, which)
         holds = [bool(g.most) and dice.random() < 0.2 for g in gates]
-        for place, (gate, state) in enumerate(zip(gates, before, strict=True)):
-            await store(database, which, gate, state, place)
-        for limit, state in tuned.items():
-            await database.execute(
-                "INSERT INTO ruling VALUES ($1, NULL, NULL, $2, $3)", limit, state.rate, state.most
-            )
         for gate, has in zip(gates, holds, strict=True):
             if has:
                 await database.execute("INSERT INTO slot VALUES ($1, $2, true, 0)", which, gate.id)
         expected = admit(gates, before, NOW, holds=holds)
-        row = await database.fetchrow("SELECT * FROM ask_gates($1, $2)", NOW, which)
+        row = await asked(database, which, 1)
         if isinstance(expected, Refusal):
             at = inf if expected.at is None else expected.at
             assert (row["refused_by"], row["until"]) == (expected.gate.id, at)
@@ -114,11 +144,104 @@ async def test_every_decision_is_the_one_of_the_core(database: Any) -> None:
             after = [(state.tat, state.running) for state in before]
             verdicts[expected.why] += 1
         else:
-            assert row["refused_by"] is None
+            assert (row["refused_by"], row["number"]) == (None, 1)
             after = [(state.tat, state.running) for state in expected]
             verdicts["admitted"] += 1
         assert await states(database, gates) == after
     assert min(verdicts[why] for why in ("closed", "rate", "full", "admitted")) > CASES / 20
+
+
+async def test_a_run_is_what_the_core_admits_one_by_one(database: Any) -> None:
+    dice = random.Random(13)
+    lengths = Counter[bool]()
+    for _ in range(CASES):
+        which, upto = new_id(), dice.choice([1, 3, 200])
+        make_state = dice.choice([some_state, calm_state])
+        gates, states_now = await prepared(dice, database, which, make_state)
+        row = await asked(database, which, upto)
+        number = 0
+        while number < upto:
+            after = admit(gates, states_now, NOW)
+            if isinstance(after, Refusal):
+                break
+            states_now = after
+            number += 1
+        assert row["number"] == number
+        assert await states(database, gates) == [(s.tat, s.running) for s in states_now]
+        lengths[1 < number < upto] += 1
+    assert lengths[True] > CASES / 10
+
+
+@pytest.fixture
+async def twin(postgres: PostgresServer, rig: Rig) -> AsyncIterator[Rig]:
+    """Another store with the same clock."""
+    url = postgres.create_database()
+    made = Rig(lambda clock: connect(url, clock=clock), Capabilities())
+    made.clock = rig.clock
+    broker = made.unopened()
+    await broker.migrate()
+    await broker.close()
+    await made.start()
+    yield made
+    await made.stop()
+    postgres.drop_database(url)
+
+
+def some_lanes(rig: Rig, dice: random.Random) -> list[Task]:
+    """Tasks of a few lanes, in no order, and plain ones between them."""
+    kinds = []
+    for n in range(dice.randint(1, 4)):
+        key, weight = str(n), dice.choice([1, 2, 7])
+        gates = [
+            slots(dice.choice([1, 4, 50]), key=key),
+            per_second(dice.choice([1.0, 33.3]), burst=dice.choice([2.0, 30.0]), key=key),
+            slots(9, key="shared"),
+            per_second(7, burst=25, key="shared"),
+        ]
+        fair = dice.choice([None, key])
+        chosen = dice.sample(gates, dice.randint(0 if fair else 1, 2))
+        kinds.append((chosen, fair, weight, dice.choice([4, 5, 5, 5])))
+    tasks = list[Task]()
+    while len(tasks) < 60:
+        chosen, fair, weight, priority = dice.choice(kinds)
+        run = dice.choice([1, 1, 10])
+        if dice.random() < 0.2:
+            tasks += [rig.task() for _ in range(run)]
+        elif gates_differ := dice.random() < 0.05:
+            # The same gates, but not the same numbers: they stand in the same lane.
+            other = [msgspec.structs.replace(g, burst=g.burst + gates_differ) for g in chosen]
+            tasks.append(gated(rig, *other, fair=fair, weight=weight, priority=priority))
+        else:
+            tasks += [
+                gated(rig, *chosen, fair=fair, weight=weight, priority=priority) for _ in range(run)
+            ]
+    return tasks
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_step_for_many_takes_what_many_steps_for_one_take(
+    rig: Rig, twin: Rig, seed: int
+) -> None:
+    dice = random.Random(seed)
+    for task in some_lanes(rig, dice):
+        rig.clock.advance(0.01)
+        for each in (rig, twin):
+            await each.push(task)
+    for _ in range(8):
+        rig.clock.advance(dice.choice([0.1, 1.0]))
+        for each in (rig, twin):
+            await each.worker()
+        want = dice.choice([3, 10, 40])
+        many = list((await rig.step(want=want)).leases)
+        ones = [lease for _ in range(want) for lease in (await twin.step(want=1)).leases]
+        assert taken(many) == taken(ones)
+        assert await rig.broker.gates.look() == await twin.broker.gates.look()
+        kept = {lease.task.id for lease in many if dice.random() < 0.5}
+        for each, leases in ((rig, many), (twin, ones)):
+            await each.step(
+                *(each.settlement(e, ok()) for e in leases if e.task.id not in kept), want=0
+            )
+            assert await each.is_healthy()
 
 
 async def test_every_reservation_is_the_one_of_the_core(database: Any) -> None:
@@ -161,169 +284,3 @@ async def test_a_parked_task_is_not_adopted_past_its_gates(rig: Rig) -> None:
 
 
 # Many brokers
-
-
-async def work(
-    broker: Broker,
-    me: str,
-    tasks: int,
-    done: Counter[str],
-    running: Counter[str],
-    peak: Counter[str],
-) -> list[float]:
-    """Step until all tasks of everybody are done, and count what runs at a time."""
-    dice, starts = random.Random(me), list[float]()
-    leases: list[Lease] = []
-    rig = Rig(lambda _: broker, Capabilities())
-    await broker.renew([me], 60)
-    while done.total() < tasks:
-        ending = leases[: dice.randint(0, len(leases))]
-        leases = leases[len(ending) :]
-        for lease in ending:
-            running.subtract(names(lease.task))
-        settlements = [
-            rig.settlement(lease, failure(delay=0.0) if dice.random() < 0.1 else ok())
-            for lease in ending
-        ]
-        reply = await broker.step(Step(me, ("q", "r"), dice.randint(1, 5), settlements))
-        assert not reply.refused
-        for end in settlements:
-            if end.transition.to is State.SUCCEEDED:
-                done[end.lease.task.id] += 1
-        starts += [lease.leased_at for lease in reply.leases]
-        for lease in reply.leases:
-            running.update(names(lease.task))
-        peak |= running
-        leases += reply.leases
-        # Others get a turn between two steps of one.
-        await asyncio.sleep(0)
-    return starts
-
-
-def names(task: Task) -> list[str]:
-    assert task.terms is not None
-    return [gate.id for gate in task.terms.gates]
-
-
-def some_task(rig: Rig, dice: random.Random) -> Task:
-    gates = [
-        Gate("all", most=3),
-        slots(2, key=str(dice.randint(0, 3))),
-        line(str(dice.randint(0, 5))),
-        Gate("z", str(dice.randint(0, 3)), most=1),
-    ]
-    chosen = dice.sample(gates, dice.randint(1, 3))
-    fair = dice.choice([None, "a", "b"])
-    priority = dice.choice([5, 5, 9])
-    queue = dice.choice(["q", "r"])
-    return gated(rig, *chosen, fair=fair, queue=queue, priority=priority, max_attempts=1_000)
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_limits_hold_and_everything_ends_when_many_step_at_once(
-    rig: Rig, postgres: PostgresServer, postgres_url: str, seed: int
-) -> None:
-    dice = random.Random(seed)
-    tasks = [some_task(rig, dice) for _ in range(150)]
-    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
-    done, running, peak = Counter[str](), Counter[str](), Counter[str]()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for number, broker in enumerate(brokers):
-            group.create_task(work(broker, f"w{number}", len(tasks), done, running, peak))
-        for start in range(0, len(tasks), 10):
-            await brokers[start % WORKERS].push(
-                [NewTask(task) for task in tasks[start : start + 10]]
-            )
-    most = {"all\n": 3} | {f"slots\n{n}": 2 for n in range(4)}
-    assert all(number <= most.get(gate, 1) for gate, number in peak.items())
-    assert set(done.values()) == {1}
-    assert await rig.is_healthy()
-    (deadlocks,) = postgres.fetch(
-        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
-        url=postgres_url,
-    )
-    assert deadlocks == (0,)
-
-
-async def test_a_rate_holds_when_many_step_at_once(rig: Rig) -> None:
-    gate = Gate("api", rate=200.0, burst=5.0)
-    tasks = [gated(rig, gate, fair=str(n % 7)) for n in range(100)]
-    # With the time of the call as the time of the start, the bound holds to the microsecond.
-    brokers = [rig.broker, *[await rig.another() for _ in range(WORKERS - 1)]]
-    await rig.push(*tasks)
-    done, running, peak = Counter[str](), Counter[str](), Counter[str]()
-
-    async def tick() -> None:
-        while done.total() < len(tasks):
-            rig.clock.advance(0.0005)
-            await asyncio.sleep(0)
-
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        jobs = [
-            group.create_task(work(broker, f"w{number}", len(tasks), done, running, peak))
-            for number, broker in enumerate(brokers)
-        ]
-        group.create_task(tick())
-    starts = sorted(start for job in jobs for start in job.result())
-    for first in range(len(starts)):
-        for last in range(first, len(starts)):
-            assert last - first + 1 <= 5 + 200 * (starts[last] - starts[first]) + 1e-3
-
-
-async def serve(broker: Broker, me: str, queues: tuple[str, ...], left: set[str]) -> None:
-    """Work without a poll: step when a bell rings or something is due, and when work ended."""
-    rig, rung, ended = Rig(lambda _: broker, Capabilities()), asyncio.Event(), list[Lease]()
-    await broker.renew([me], 60)
-    async with broker.listen(me, queues, rung.set):
-        while left:
-            rung.clear()
-            settlements = [rig.settlement(lease, ok()) for lease in ended]
-            reply = await broker.step(Step(me, queues, 3, settlements, slots=2))
-            left -= {lease.task.id for lease in ended}
-            ended = list(reply.leases)
-            if not ended and left:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(reply.next_due):
-                        await rung.wait()
-        # Whoever waits for a bell that will not ring any more.
-        await broker.pause("q", None)
-        await broker.pause("r", None)
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_no_lane_is_left_asleep(rig: Rig, seed: int) -> None:
-    dice = random.Random(seed)
-    tasks = [some_task(rig, dice) for _ in range(100)]
-    api = Gate("api", rate=300.0, burst=2.0)
-    tasks += [gated(rig, api, fair=str(n % 9), queue=dice.choice("qr")) for n in range(60)]
-    dice.shuffle(tasks)
-    left = {task.id for task in tasks}
-    brokers = [await rig.another(given_clock=False) for _ in range(WORKERS)]
-    served = [("q",), ("r",), ("q", "r"), ("r", "q")]
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for number, (broker, queues) in enumerate(zip(brokers, served, strict=True)):
-            group.create_task(serve(broker, f"w{number}", queues, left))
-        for start in range(0, len(tasks), 4):
-            await brokers[start % WORKERS].push(
-                [NewTask(task) for task in tasks[start : start + 4]]
-            )
-    assert (await rig.counts()) == {State.SUCCEEDED: len(tasks)}
-    assert await rig.is_healthy()
-
-
-async def test_of_many_pushes_with_one_key_one_is_stored(rig: Rig) -> None:
-    brokers = [rig.broker, *[await rig.another() for _ in range(WORKERS - 1)]]
-
-    def batch() -> list[NewTask]:
-        rules = [
-            Unique(str(key), "done", on_conflict=c)
-            for key in range(9)
-            for c in ("return", "replace")
-        ]
-        random.shuffle(rules)
-        return [NewTask(rig.task(terms=Terms(unique=rule))) for rule in rules]
-
-    await asyncio.gather(*(broker.push(batch()) for broker in brokers for _ in range(5)))
-    counts = await rig.counts()
-    assert counts[State.QUEUED] == 9
-    assert await rig.is_healthy()

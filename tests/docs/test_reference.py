@@ -65,6 +65,7 @@ def _parameters(function: object) -> list[str]:
     "module",
     [
         "conveyor",
+        "conveyor.effects",
         "conveyor.errors",
         "conveyor.inspect",
         "conveyor.limits",
@@ -73,6 +74,7 @@ def _parameters(function: object) -> list[str]:
         "conveyor.strikes",
         "conveyor.testing",
         "conveyor.workflows",
+        "conveyor.transactions",
     ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
@@ -82,8 +84,8 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
 def test_the_members_that_users_call_are_in_the_reference() -> None:
     kinds = (TaskHandle, Enqueuer, CurrentTask, WorkflowHandle, Workflow, Node, MapNode, Results)
     members = [name for kind in kinds for name in _public(kind)]
-    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over", "home"}
-    inner |= {"steps", "must_own", "rename", "from_plain"}
+    inner = {"lease", "deadline_at", "note", "log_lines", "keep_lines", "noted", "over"}
+    inner |= {"steps", "must_own", "rename", "from_plain", "joined_session", "lend", "home"}
 
     assert not _missing([name for name in members if name not in inner], "api.md")
 

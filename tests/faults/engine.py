@@ -142,13 +142,13 @@ class Engine:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         # Cancelled only by `close()`, which wants no more than the end of it.
+        try:
+            server = await asyncio.open_connection(*self._target)
+        except (OSError, asyncio.CancelledError):
+            # A refused connection cannot be imitated once it is accepted; this is the nearest.
+            reset(writer)
+            return
         with contextlib.suppress(asyncio.CancelledError):
-            try:
-                server = await asyncio.open_connection(*self._target)
-            except OSError:
-                # A refused connection cannot be imitated once it is accepted; this is the nearest.
-                reset(writer)
-                return
             await self._carry((reader, writer), server)
 
     async def _carry(

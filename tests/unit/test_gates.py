@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyor.core.gates import SLACK, Gate, GateState, Refusal, admit, lane_of, refusal, reserve
+from conveyor.core.gates import (
+    SLACK,
+    Gate,
+    GateState,
+    Refusal,
+    admit,
+    admit_run,
+    lane_of,
+    refusal,
+    reserve,
+)
 
 NOW = 1_800_000_000.0
 FLOAT = 1e-5
@@ -216,6 +226,33 @@ def test_of_two_refusals_the_longer_one_counts() -> None:
     answer = admit(gates, [GateState(tat=NOW + 3), GateState(tat=NOW + 9)], NOW)
     assert isinstance(answer, Refusal)
     assert answer.gate.limit == "b"
+
+
+# -- runs
+
+
+@st.composite
+def gates_with_states(draw: st.DrawFn) -> tuple[Gate, GateState]:
+    gate = draw(st.one_of(rate_gates(), st.builds(slots, st.integers(1, 30))))
+    state = GateState(
+        tat=draw(st.one_of(st.just(0.0), st.just(NOW), st.floats(-50, 50).map(NOW.__add__))),
+        running=draw(st.integers(0, 32)) if draw(st.booleans()) else 0,
+        closed_until=draw(st.sampled_from([0.0, 0.0, 0.0, NOW, NOW + 1, inf])),
+        rate=draw(st.none() | rates),
+        most=draw(st.none() | st.integers(0, 40)),
+    )
+    return gate, state
+
+
+@given(st.lists(gates_with_states(), max_size=3), st.integers(0, 40))
+def test_a_run_is_exactly_its_tasks_one_by_one(
+    pairs: list[tuple[Gate, GateState]], most: int
+) -> None:
+    gates, states = [gate for gate, _ in pairs], [state for _, state in pairs]
+    count, after = 0, states
+    while count < most and not isinstance(answer := admit(gates, after, NOW), Refusal):
+        count, after = count + 1, answer
+    assert admit_run(gates, states, NOW, most) == (count, after)
 
 
 def test_lanes_differ_by_priority_gates_and_fairness_key() -> None:

@@ -82,6 +82,64 @@ async def test_plain_tasks_pay_nothing_for_the_lanes_beside_them(broker: SQLiteB
     assert costs[1] == costs[2]
 
 
+@pytest.mark.parametrize(
+    "gates",
+    [(Gate("rate", rate=1e6, burst=1e6),), (Gate("slots", most=1_000), Gate("wide", most=1_000))],
+    ids=["rate", "two of slots"],
+)
+async def test_a_run_of_one_lane_is_decided_at_once(
+    broker: SQLiteBroker, gates: tuple[Gate, ...]
+) -> None:
+    costs = []
+    # The first time, the gates are made.
+    for number in (2, 2, 50):
+        async with statements(broker) as seen:
+            await broker.push([gated(*gates) for _ in range(number)])
+            leases = (await broker.step(Step("w", ["q"], number))).leases
+            await broker.step(Step("w", ["q"], 0, [success(lease) for lease in leases]))
+        assert len(leases) == number
+        # Each task has a row, a lease, slots and an end of its own, whatever it waits for.
+        own = ("INTO conveyor_task", "_lease", "INTO conveyor_finished", "_slot", "conveyor_key")
+        costs.append(len([text for text in seen if not any(word in text for word in own)]))
+    assert costs[1] == costs[2]
+
+
+async def test_a_run_ends_where_somebody_else_stands_first(broker: SQLiteBroker) -> None:
+    wide, other = Gate("slots", most=100), Gate("slots", "b", most=100)
+    news = [gated(wide), gated(wide), task(), gated(wide), gated(other), gated(other), gated(wide)]
+    await broker.push(news)
+    leases = (await broker.step(Step("w", ["q"], 10))).leases
+    assert [lease.task.id for lease in leases] == [new.task.id for new in news]
+    assert await broker.inspector.check() == []
+
+
+async def test_a_run_ends_where_the_numbers_change(broker: SQLiteBroker) -> None:
+    news = [gated(Gate("slots", most=most)) for most in (9, 9, 9, 2, 2, 9)]
+    await broker.push(news)
+    leases = (await broker.step(Step("w", ["q"], 10))).leases
+    assert [lease.task.id for lease in leases] == [new.task.id for new in news[:3]]
+    (*_, last) = leases
+    ends = [success(lease) for lease in leases[:2]]
+    leases = (await broker.step(Step("w", ["q"], 10, ends))).leases
+    assert [lease.task.id for lease in leases] == [news[3].task.id]
+    ends = [success(lease) for lease in (last, *leases)]
+    leases = (await broker.step(Step("w", ["q"], 10, ends))).leases
+    assert [lease.task.id for lease in leases] == [news[4].task.id, news[5].task.id]
+
+
+async def test_a_turn_is_a_run_of_its_weight(broker: SQLiteBroker) -> None:
+    def turns(key: str) -> list[NewTask]:
+        return [
+            task(terms=Terms((), Fair(key, 3), lane_of(5, (), key)), name=key) for _ in range(7)
+        ]
+
+    await broker.push([*turns("a"), *turns("b")])
+    leases = [
+        lease for want in (2, 6, 10) for lease in (await broker.step(Step("w", ["q"], want))).leases
+    ]
+    assert "".join(lease.task.name for lease in leases) == "aaabbbaaabbbab"
+
+
 @pytest.mark.parametrize("gate", [ONE_SLOT, A_SECOND], ids=["slots", "rate"])
 async def test_what_opens_a_gate_costs_the_same_with_any_number_of_lanes(
     broker: SQLiteBroker, clock: ManualClock, gate: Gate

@@ -66,24 +66,31 @@ def test_both_kinds_are_counted() -> None:
     assert (filled().gated, filled().plain) == (2, 2)
 
 
+def leased(*, gated: int = 0, plain: int = 0) -> Waiting:
+    waiting = Waiting()
+    for number in range(gated + plain):
+        waiting.add(lease(str(number), gated=number < gated), 0.0)
+    return waiting
+
+
 def test_gated_tasks_are_leased_for_free_slots() -> None:
     prefetch = Prefetch(3)
-    assert prefetch.want_gated(0, 0, 0) == 3
-    assert prefetch.want_gated(1, 1, 0) == 1
-    assert prefetch.want_gated(3, 0, 0) == 0
+    assert prefetch.want_gated(0, leased()) == 3
+    assert prefetch.want_gated(1, leased(gated=1)) == 1
+    assert prefetch.want_gated(3, leased()) == 0
 
 
 def test_short_gated_tasks_are_leased_a_moment_ahead() -> None:
     prefetch = Prefetch(10)
     prefetch.ended(0.001)
-    assert prefetch.want_gated(10, 0, 0) == 10 * GATED_TURNS
+    assert prefetch.want_gated(10, leased()) == 10 * GATED_TURNS
     prefetch.ended(0.03)
-    assert prefetch.want_gated(10, 0, 0) == int(10 * GATED_AHEAD / 0.03)
+    assert prefetch.want_gated(10, leased()) == int(10 * GATED_AHEAD / 0.03)
     prefetch.ended(1.0)
-    assert prefetch.want_gated(10, 0, 0) == 0
+    assert prefetch.want_gated(10, leased()) == 0
 
 
 def test_while_plain_tasks_fill_every_slot_one_gated_task_goes_before_them() -> None:
     prefetch = Prefetch(3)
-    assert prefetch.want_gated(3, 0, 5) == 1
-    assert prefetch.want_gated(3, 1, 5) == 0
+    assert prefetch.want_gated(3, leased(plain=5)) == 1
+    assert prefetch.want_gated(3, leased(gated=1, plain=5)) == 0

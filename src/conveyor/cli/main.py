@@ -15,6 +15,7 @@ import typer
 from conveyor.cli import (
     contract,
     dead,
+    effects,
     enqueue,
     flow_control,
     operations,
@@ -68,6 +69,8 @@ app.add_typer(flow_control.limits, name="limits")
 app.add_typer(flow_control.strikes, name="strikes")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(effects.effects, name="effects")
+app.add_typer(effects.outbox, name="outbox")
 
 
 def add_commands(root_app: typer.Typer) -> None:

@@ -24,6 +24,7 @@ ConveyorError
 │   └── TaskCancelled               someone cancelled it
 ├── ResultExpired                   it succeeded, but its result is past its TTL
 ├── StaleExecution                  a newer lease exists; this write was refused
+├── InDoubt                         an effect was begun, and nobody knows how it ended
 └── NotInTask (RuntimeError)        current_task() outside of a task
 """
 
@@ -216,6 +217,11 @@ class ResultExpired(ConveyorError):
 
 class StaleExecution(ConveyorError):
     """A newer lease of the task exists; this execution's write was refused and changed nothing."""
+
+
+class InDoubt(ConveyorError):
+    """An effect was begun by an execution that did not live to say how it ended. The task becomes
+    a dead letter until somebody decides."""
 
 
 class NotInTask(ConveyorError, RuntimeError):

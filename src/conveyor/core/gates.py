@@ -126,6 +126,43 @@ def _taken(gate: Gate, state: GateState, now: float, holds: bool) -> GateState:
     return state if holds else msgspec.structs.replace(state, running=state.running + 1)
 
 
+def admit_run(
+    gates: Sequence[Gate], states: Sequence[GateState], now: float, most: int
+) -> tuple[int, list[GateState]]:
+    """Admit up to `most` tasks that carry the same gates, none of which has its slot already: how
+    many, and the states afterwards. Exactly what as many calls of `admit` come to.
+    """
+    count = most
+    for gate, state in zip(gates, states, strict=True):
+        count = _run(gate, state, now, count)[0]
+    if count <= 0:
+        return 0, list(states)
+    return count, [
+        _run(gate, state, now, count)[1] for gate, state in zip(gates, states, strict=True)
+    ]
+
+
+def _run(gate: Gate, state: GateState, now: float, most: int) -> tuple[int, GateState]:
+    """Admit up to `most` tasks through one gate."""
+    if state.closed_until > now:
+        return 0, state
+    if gate.rate <= 0:
+        free = (gate.most if state.most is None else state.most) - state.running
+        count = max(0, min(most, free))
+        return count, msgspec.structs.replace(state, running=state.running + count)
+    each = interval(gate, state)
+    cost, ahead = gate.cost * each, tolerance(gate, each)
+    tat, count = max(state.tat, now), 0
+    # Added up one by one: a product would round to another float than the tasks one by one.
+    while count < most:
+        spent = tat + cost
+        if spent - ahead > now:
+            break
+        tat = spent
+        count += 1
+    return count, msgspec.structs.replace(state, tat=tat) if count else state
+
+
 def reserve(gate: Gate, state: GateState, now: float) -> tuple[GateState, float]:
     """Take `cost` tokens of a rate gate whatever they cost: the state afterwards, and how many
     seconds to wait before using them. In the order of the calls, so nobody is overtaken. Nothing is

@@ -27,6 +27,7 @@ import msgspec
 
 from conveyor.core.outcome import (
     Cancelled,
+    Committed,
     Crashed,
     Failed,
     Interrupted,
@@ -77,7 +78,7 @@ def decide(lease: Lease, outcome: Outcome, *, dice: float) -> Transition:  # noq
     """
     counters = lease.counters
     match outcome:
-        case Succeeded(result):
+        case Succeeded(result) | Committed(result):
             return Transition(State.SUCCEEDED, counters, result=result)
         case Failed(error, final, delay):
             verdict = Verdict(final=final, delay=delay)

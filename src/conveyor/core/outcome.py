@@ -16,6 +16,13 @@ class Succeeded(msgspec.Struct, frozen=True):
     result: bytes
 
 
+class Committed(msgspec.Struct, frozen=True):
+    """User code returned, and that is stored already, in one transaction with its own rows."""
+
+    name: ClassVar[str] = "committed"
+    result: bytes
+
+
 class Failed(msgspec.Struct, frozen=True):
     """User code raised. `final` means another attempt cannot help; `delay` is a wait the
     exception itself or the policy asked for (seconds), in place of the backoff.
@@ -98,6 +105,7 @@ class Lost(msgspec.Struct, frozen=True):
 
 Outcome = (
     Succeeded
+    | Committed
     | Failed
     | TimedOut
     | Snoozed

@@ -226,7 +226,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     state: State
     flags: tuple[str, ...] = ()
-    """Shown with the state: retrying, cancelling, unroutable, quarantined."""
+    """Shown with the state: retrying, cancelling, unroutable, quarantined, in_doubt."""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     key: str | None = None

@@ -15,6 +15,7 @@ from conveyor.brokers.adapting import speed_up
 from conveyor.brokers.base import LEASE_SECONDS
 from conveyor.core.errors import BrokerError
 from conveyor.flows.sweeper import Sweeper
+from conveyor.keeper.effects import EffectBroom
 from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
 from conveyor.keeper.ticker import Ticker
@@ -59,6 +60,7 @@ class Keeper:
         self._every = every
         self._watch = ClockWatch()
         self._flows = Sweeper(broker, clock)
+        self._effects = EffectBroom(broker)
         self._trust_from = float("-inf")
         self._broker_time = 0.0
         self._ticker = Ticker(broker, clock, holder)
@@ -105,6 +107,7 @@ class Keeper:
         if not leading:
             return False
         await self._tidy()
+        await self._effects.sweep(self._clock.monotonic())
         if self._clock.monotonic() >= self._trust_from:
             await rescue(self._broker, self._clock, self._dice, self._holder)
         await self._flows.round()

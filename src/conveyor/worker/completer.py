@@ -10,7 +10,7 @@ import msgspec
 
 from conveyor.brokers.base import Settlement, StepReply
 from conveyor.core.lifecycle import decide
-from conveyor.core.outcome import Crashed, Failed, Outcome, Rejected, Released, TimedOut
+from conveyor.core.outcome import Committed, Crashed, Failed, Outcome, Rejected, Released, TimedOut
 from conveyor.core.task import Execution, Lease
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Completer:
 
     def ended(self, run: Run, outcome: Outcome, duration: float) -> None:
         """Settle a run with the record of its execution."""
+        if isinstance(outcome, Committed):
+            self.settled += 1
+            return
         lines = run.context.log_lines
         execution = Execution(
             run.lease.execution,

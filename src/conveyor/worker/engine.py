@@ -26,6 +26,7 @@ from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
 from conveyor.worker import logs
+from conveyor.worker.chores import chores
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
 from conveyor.worker.executor import Executor, Run, Stop, where_to_run
@@ -117,9 +118,8 @@ class Engine:
             return
         self._draining = True
         self._release_waiting()
-        asyncio.get_running_loop().call_later(
-            self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN
-        )
+        later = asyncio.get_running_loop().call_later
+        later(self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN)
         self._signal.set()
 
     def abort(self) -> None:
@@ -148,6 +148,7 @@ class Engine:
             asyncio.create_task(self._pulse(), name="conveyor-pulse"),
             asyncio.create_task(self._notes.keep(), name="conveyor-notes"),
             asyncio.create_task(self._follower.keep(), name="conveyor-follower"),
+            *chores(self.app, self.broker, self._clock, self._dice),
         ]
         try:
             async with (
@@ -219,8 +220,7 @@ class Engine:
             await self._refresh()
             await self._intake.note_held()
             batch = self.completer.take()
-            line = self._waiting
-            slots = self._prefetch.want_gated(len(self._running), line.gated, line.plain)
+            slots = self._prefetch.want_gated(len(self._running), self._waiting)
             step = Step(self.token, self._queues, want, batch, slots)
             reply = await self._lineup.step(self.broker, step, self._held_queues())
         except BrokerError as exc:
@@ -240,8 +240,8 @@ class Engine:
             await asyncio.sleep(GATHER)
 
     def _held_queues(self) -> Iterable[str]:
-        yield from (run.lease.task.queue for run in self._running.values())
-        yield from (lease.task.queue for lease in self._waiting)
+        leases = (*(run.lease for run in self._running.values()), *self._waiting)
+        return (lease.task.queue for lease in leases)
 
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""

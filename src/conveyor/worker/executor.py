@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from conveyor.context import CurrentTask, activate
 from conveyor.core.aimd import is_refusal
 from conveyor.core.envelope import is_wrapped
-from conveyor.core.outcome import Cancelled, Failed, Interrupted, Outcome, TimedOut
-from conveyor.middleware.base import Middleware, run_chain
+from conveyor.core.errors import InvalidOption
+from conveyor.core.outcome import Cancelled, Committed, Failed, Interrupted, Outcome, TimedOut
+from conveyor.middleware.base import Middleware, RunNext, run_chain
 from conveyor.worker.adapting import slower
 from conveyor.worker.outcomes import (
     describe,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from conveyor.worker.deadlines import Deadline, Deadlines
     from conveyor.worker.processes import ProcessPool
     from conveyor.worker.threads import ThreadPool
+    from conveyor.worker.transacting import Transacting
 
 
 def _call_into(
@@ -54,6 +56,13 @@ def _call_into(
     except BaseException as exc:  # noqa: BLE001 - handed through the middleware
         end = None, exc
     loop.call_soon_threadsafe(ended.set_result, end)
+
+
+def where_to_run(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
+    """Say where a task runs."""
+    if definition.executor == "process" or lease.must_run_alone:
+        return "process"
+    return "loop" if definition.is_async else "thread"
 
 
 class Stop(StrEnum):
@@ -102,13 +111,6 @@ class Run:
         self.stop: Stop | None = None
         self.ended = False
         self.stuck = False
-
-
-def where_to_run(lease: Lease, definition: TaskDefinition[..., Any, Any]) -> str:
-    """Say where a task runs: loop, thread or process."""
-    if definition.executor == "process" or lease.must_run_alone:
-        return "process"
-    return "loop" if definition.is_async else "thread"
 
 
 class Executor:
@@ -209,13 +211,14 @@ class Executor:
         activate(run.context)
         try:
             args, kwargs = await self._arguments(run)
+            call: RunNext = partial(run.definition.fn, *args, **kwargs)
             if self._layers:
-                call = partial(run.definition.fn, *args, **kwargs)
-                value = await run_chain(self._layers, run.context, call)()
+                call = run_chain(self._layers, run.context, call)
+            if run.definition.transactional:
+                outcome = await self._transacting().run(run, call)
             else:
-                value = await run.definition.fn(*args, **kwargs)
-            outcome = outcome_of_value(run.definition, value)
-            if run.stop is Stop.TIMEOUT:
+                outcome = outcome_of_value(run.definition, await call())
+            if run.stop is Stop.TIMEOUT and not isinstance(outcome, Committed):
                 outcome = self._stopped(run)
         except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
             outcome = self._of_exception(run, exc)
@@ -227,6 +230,13 @@ class Executor:
         if is_wrapped(run.lease.task.payload):
             return await asyncio.to_thread(prepare, run.definition, run.lease, self._packing)
         return prepare(run.definition, run.lease, self._packing)
+
+    def _transacting(self) -> Transacting:
+        from conveyor.worker.transacting import Transacting
+
+        if self._app is None:
+            raise InvalidOption("a transactional task needs an app: it has the sessions")
+        return Transacting(self._app, self._clock)
 
     def _of_exception(self, run: Run, exc: BaseException) -> Outcome:
         if run.stop is not None:
@@ -251,19 +261,21 @@ class Executor:
         activate(run.context)
         try:
             args, kwargs = prepare(run.definition, run.lease, self._packing)
+            call = partial(run.definition.fn, *args, **kwargs)
             if self._layers:
-                value = self._layered_in_thread(run, args, kwargs)
+                call = partial(self._layered_in_thread, run, call)
+            if run.definition.transactional:
+                outcome = self._transacting().run_sync(run, call)
             else:
-                value = run.definition.fn(*args, **kwargs)
-            outcome = outcome_of_value(run.definition, value)
+                outcome = outcome_of_value(run.definition, call())
         except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
             return self._of_exception(run, exc)
-        return self._stopped(run) if run.stop is Stop.TIMEOUT else outcome
+        stopped = run.stop is Stop.TIMEOUT and not isinstance(outcome, Committed)
+        return self._stopped(run) if stopped else outcome
 
-    def _layered_in_thread(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _layered_in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
         """Run the middleware on the loop and, innermost, the function in a thread of this pool:
         this thread waits, so that the function keeps the slot it was given."""
-        call = partial(run.definition.fn, *args, **kwargs)
         turn: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
         async def innermost() -> Any:

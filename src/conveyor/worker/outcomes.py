@@ -12,7 +12,7 @@ import msgspec
 
 from conveyor.core.codec import encode
 from conveyor.core.envelope import is_wrapped
-from conveyor.core.errors import InvalidArguments, NotSerialisable, PayloadTooLarge
+from conveyor.core.errors import InDoubt, InvalidArguments, NotSerialisable, PayloadTooLarge
 from conveyor.core.outcome import Failed, Outcome, Rejected, Snoozed, Succeeded
 from conveyor.core.signals import Reject, Snooze
 from conveyor.core.task import ErrorInfo
@@ -83,6 +83,8 @@ def outcome_of_exception(
         return Snoozed(exc.delay)
     if isinstance(exc, Reject):
         return Rejected(ErrorInfo("conveyor.Reject", exc.reason, describe(exc).traceback))
+    if isinstance(exc, InDoubt):
+        return Rejected(ErrorInfo("conveyor.errors.InDoubt", str(exc)))
     if isinstance(exc, BadArguments):
         return Rejected(ErrorInfo("conveyor.errors.InvalidArguments", str(exc)))
     error = describe(exc)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conveyor.worker.waiting import Waiting
+
 MOST_PER_STEP = 1_000
 AHEAD_SECONDS = 0.25
 """Leased-and-waiting work is worth at most this long, far below the contract's second."""
@@ -40,15 +45,16 @@ class Prefetch:
             room += min(2 * MOST_PER_STEP, int(self._slots * AHEAD_SECONDS / max(average, 1e-6)))
         return max(0, min(room, MOST_PER_STEP))
 
-    def want_gated(self, running: int, gated: int, plain: int) -> int:
-        """How many gated tasks to lease with so many of both kinds leased but not started.
+    def want_gated(self, running: int, waiting: Waiting) -> int:
+        """How many gated tasks to lease beside those that wait.
 
         While plain tasks are leased ahead no slot is ever free, but they are short: then one gated
         task at a time goes before them.
         """
+        gated = waiting.gated
         room = self._slots - running - gated
         average = self._average
         if average is not None and average < SLOW:
             turns = min(GATED_TURNS, GATED_AHEAD / max(average, 1e-6))
             room += min(MOST_PER_STEP, int(self._slots * turns))
-        return max(room, 0 if gated or not plain else 1)
+        return max(room, 0 if gated or not waiting.plain else 1)

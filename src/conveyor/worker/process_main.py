@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,8 @@ class Desk:
         activate(task)
         try:
             args, kwargs = prepare(definition, task.lease, self._app.packing)
+            if definition.transactional:
+                return self._transact(task, definition, args, kwargs)
             value = self._call(task, definition, args, kwargs)
             return outcome_of_value(definition, value)
         except Terminated as exc:
@@ -186,7 +189,7 @@ class Desk:
         from conveyor.middleware.base import run_chain, run_layers
 
         layers = run_layers(self._app.middleware)
-        is_async = asyncio.iscoroutinefunction(definition.fn)
+        is_async = definition.is_async
         if not layers and not is_async:
             return definition.fn(*args, **kwargs)
 
@@ -198,6 +201,29 @@ class Desk:
             return await run_chain(layers, task, innermost)()
 
         return self._on_loop(whole())
+
+    def _transact(
+        self,
+        task: CurrentTask,
+        definition: TaskDefinition[..., Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Outcome:
+        from conveyor.middleware.base import run_chain, run_layers
+        from conveyor.worker.executor import Run
+        from conveyor.worker.transacting import Transacting
+
+        clock = self._app.clock
+        run = Run(task.lease, definition, "process", 0)
+        run.context, run.started_at, run.started_mono = task, clock.time(), clock.monotonic()
+        transacting = Transacting(self._app, clock)
+        if not definition.is_async:
+            call = partial(self._call, task, definition, args, kwargs)
+            return transacting.run_sync(run, call)
+        innermost = partial(definition.fn, *args, **kwargs)
+        chain = run_chain(run_layers(self._app.middleware), task, innermost)
+        outcome: Outcome = self._on_loop(transacting.run(run, chain))
+        return outcome
 
     def _on_loop(self, coroutine: Any) -> Any:
         """Run it; SIGTERM cancels it, so that it can clean up, and ends the process after."""

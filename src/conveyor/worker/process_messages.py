@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from conveyor.core.outcome import Failed, Outcome, Rejected, Snoozed, Succeeded
+from conveyor.core.outcome import Committed, Failed, Outcome, Rejected, Snoozed, Succeeded
 from conveyor.core.task import Lease, Progress
 
-Reportable = Succeeded | Failed | Snoozed | Rejected
+Reportable = Succeeded | Committed | Failed | Snoozed | Rejected
 _OUTCOMES: dict[str, type[Reportable]] = {
-    kind.name: kind for kind in (Succeeded, Failed, Snoozed, Rejected)
+    kind.name: kind for kind in (Succeeded, Committed, Failed, Snoozed, Rejected)
 }
 
 

@@ -24,6 +24,7 @@ from conveyor.brokers.base import (
 )
 from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.gates import Gates
+from conveyor.brokers.joining import Joining
 from conveyor.brokers.postgres import leases, schema
 from conveyor.brokers.postgres.connection import HOT, READING, Connection, Link, ReplyLost
 from conveyor.brokers.postgres.documents import PostgresDocuments, PostgresTallies
@@ -32,6 +33,7 @@ from conveyor.brokers.postgres.events import EventReader
 from conveyor.brokers.postgres.floors import Floors
 from conveyor.brokers.postgres.gates import PostgresGates
 from conveyor.brokers.postgres.inspector import PostgresInspector, finals
+from conveyor.brokers.postgres.joining import PostgresJoining
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.push import push, requeue
 from conveyor.brokers.postgres.ringer import Ringer
@@ -60,9 +62,10 @@ class PostgresBroker:
         self._hot = Link(self._location, HOT)
         self._cold = Link(self._location, READING)
         self._events = EventReader(self._cold.run)
-        self._bell = Doorbell(self._location)
+        self._bell = Doorbell(self._location, self._look_back)
         self._ringer = Ringer(self._location)
         self._floors: Floors | None = None
+        self._joining = PostgresJoining(self._cold.run, self._location.namespace, self._now)
 
     def _now(self) -> float | None:
         """The time for the server, None when it should look at its own clock."""
@@ -131,6 +134,10 @@ class PostgresBroker:
                 raise
             smaller = msgspec.structs.replace(asked, want=_LEAST_CLAIM)
             return await step(connection, smaller, self._floors, self._now())
+
+    def _look_back(self) -> None:
+        if self._floors is not None:
+            self._floors.look()
 
     async def adopt(
         self, worker: str, names: Sequence[str], queues: Sequence[str], want: int
@@ -231,6 +238,11 @@ class PostgresBroker:
     def tallies(self) -> Tallies:
         """Fan-ins."""
         return PostgresTallies(self._cold.run)
+
+    @property
+    def joining(self) -> Joining:
+        """The way into the transactions of others."""
+        return self._joining
 
     async def _read(self, query: Callable[[Connection, float | None], Awaitable[Any]]) -> Any:
         async def run(connection: Connection) -> Any:

@@ -25,10 +25,13 @@ class _Listener(NamedTuple):
 
 
 class Doorbell:
-    """One listening connection for all listeners of a broker."""
+    """One listening connection for all listeners of a broker. `late` is called before listeners are
+    rung for tasks that came into sight long after their time.
+    """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, late: Callable[[], Any]) -> None:
         self._location = location
+        self._late = late
         self._listeners: dict[object, _Listener] = {}
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
@@ -121,6 +124,8 @@ class Doorbell:
     def _heard(self, _connection: object, _pid: int, _channel: str, said: object) -> None:
         text = str(said)
         kind, name = text[:1], text[1:]
+        if kind == "l":
+            self._late()
         for listener in list(self._listeners.values()):
             if kind == "w":
                 if listener.worker == name:

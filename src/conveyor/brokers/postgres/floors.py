@@ -57,6 +57,10 @@ class Floors:
         floors = self._certain if self._looks else self._seen
         return [start for queue in queues for start in floors.get(queue, [_BOTTOM] * LEVELS)]
 
+    def look(self) -> None:
+        """Begin the next claim at what is certain: something came into sight late."""
+        self._looked = _BOTTOM
+
     @property
     def wants_number(self) -> bool:
         """Whether the step should take a number even if it writes nothing: the watermark of a

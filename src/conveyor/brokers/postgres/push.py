@@ -24,20 +24,27 @@ _REQUEUE_TERMS = f"SELECT {_call('requeue_terms', 21)}"
 
 async def push(connection: Connection, tasks: Sequence[NewTask], now: float | None) -> list[Pushed]:
     """Store tasks; repeats of an id or key change nothing."""
-    fresh = list({new.task.id: new for new in reversed(tasks)}.values())
-    fresh.reverse()
+    fresh = distinct(tasks)
     if any(asks(new.task) for new in fresh):
         lanes, gates, uniques = columns_of([new.task for new in fresh])
-        rows = await connection.fetch(_PUSH_TERMS, now, *_columns(fresh), *lanes, *gates, *uniques)
+        rows = await connection.fetch(_PUSH_TERMS, now, *columns(fresh), *lanes, *gates, *uniques)
     else:
-        rows = await connection.fetch(_PUSH, now, *_columns(fresh))
+        rows = await connection.fetch(_PUSH, now, *columns(fresh))
     if not rows:
         return [Pushed(new.task.id) for new in tasks]
     held = {str(row[0]): Pushed(str(row[1]), created=False, conflict=row[2]) for row in rows}
     return [held.get(new.task.id) or Pushed(new.task.id) for new in tasks]
 
 
-def _columns(fresh: Sequence[NewTask]) -> tuple[list[Any], ...]:
+def distinct(tasks: Sequence[NewTask]) -> list[NewTask]:
+    """Return the first of each id, in order."""
+    fresh = list({new.task.id: new for new in reversed(tasks)}.values())
+    fresh.reverse()
+    return fresh
+
+
+def columns(fresh: Sequence[NewTask]) -> tuple[list[Any], ...]:
+    """Return the columns of plain tasks, as the function `push` takes them."""
     plain = [new.task for new in fresh]
     keyed = [(place, task) for place, task in enumerate(plain, 1) if task.key is not None]
     return (

@@ -89,10 +89,10 @@ def _ending(entries: Sequence[Settlement]) -> tuple[list[Any], ...]:
         [lease.task.id for lease in leases],
         [lease.execution for lease in leases],
         [NUMBERS[transition.to] for transition in transitions],
-        [_keep(entry) for entry in entries],
+        [keep(entry) for entry in entries],
         [t.result if t.to is State.SUCCEEDED else None for t in transitions],
         [None if entry.execution is None else pack(entry.execution) for entry in entries],
-        [_tail(entry) for entry in entries],
+        [tail(entry) for entry in entries],
         [lease.task.id for lease in leases if lease.task.key is not None],
     )
 
@@ -101,14 +101,15 @@ def _with_terms(entries: Sequence[Settlement]) -> list[int]:
     return [n for n, entry in enumerate(entries, 1) if asks(entry.lease.task)]
 
 
-def _keep(entry: Settlement) -> float:
+def keep(entry: Settlement) -> float:
     """Seconds the record of a finished task is kept."""
     if entry.transition.to is State.SUCCEEDED:
         return max(entry.lease.task.result_ttl, RETENTION_SECONDS)
     return DEAD_RETENTION_SECONDS
 
 
-def _tail(entry: Settlement) -> bytes | None:
+def tail(entry: Settlement) -> bytes | None:
+    """What is kept of how it ended, beside its state and result."""
     end = entry.transition
     if end.error is None and end.reason is None and end.counters == UNTOUCHED:
         # Only of a success is it clear that no tail means nothing, see the inspector.

@@ -15,6 +15,7 @@ from conveyor.brokers.postgres.rows import (
 )
 from conveyor.brokers.sql import STATES
 from conveyor.core.codec import decode_call
+from conveyor.core.effect import IN_DOUBT
 from conveyor.core.task import Execution, State, TaskInfo
 
 
@@ -77,5 +78,6 @@ def _flags(row: Row, state: State, tail: Tail) -> tuple[str, ...]:
         "cancelling": state is State.RUNNING and row["cancel"] is not None,
         "unroutable": row["parked"],
         "quarantined": state is State.FAILED and (tail.reason or "").startswith("poison"),
+        "in_doubt": state is State.FAILED and (tail.reason or "").startswith(IN_DOUBT),
     }
     return tuple(flag for flag, is_shown in shown.items() if is_shown)

@@ -17,6 +17,7 @@ from conveyor.brokers.redis.records import (
 )
 from conveyor.brokers.redis.renewing import read_note
 from conveyor.core.codec import decode_call
+from conveyor.core.effect import IN_DOUBT
 from conveyor.core.task import Execution, State, TaskInfo
 
 
@@ -57,6 +58,7 @@ class Sight:
             "cancelling": self.state is State.RUNNING and self.cancellation is not None,
             "unroutable": self.letter == "p",
             "quarantined": self.state is State.FAILED and reason.startswith("poison"),
+            "in_doubt": self.state is State.FAILED and reason.startswith(IN_DOUBT),
         }
         return tuple(flag for flag, on in shown.items() if on)
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from conveyor.brokers.sqlite import lanes, stalls, terms
+from conveyor.brokers.sqlite.ahead import Ahead
 from conveyor.brokers.sqlite.book import Book
-from conveyor.brokers.sqlite.lanes import GATES, Stand, Turn
+from conveyor.brokers.sqlite.lanes import GATES, Behind, Rung, Stand, Turn
 from conveyor.brokers.sqlite.rows import (
     CANCELLED,
     LEVEL,
@@ -19,8 +20,8 @@ from conveyor.brokers.sqlite.rows import (
 from conveyor.brokers.sqlite.settle import Ending, finish
 from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import Transaction
-from conveyor.core.gates import Gate, Refusal, admit, refusal
-from conveyor.core.task import Task
+from conveyor.core.gates import Gate, Refusal, admit, admit_run, refusal
+from conveyor.core.task import Fair, Task
 
 LOOKS = 256
 """Lanes that one step looks at in vain, at most: the next one goes on."""
@@ -30,8 +31,11 @@ PATIENCE = 1.0
 """Seconds that a stall then waits at most for that other gate."""
 _ENDS = {"cancel_newest": CANCELLED, "drop": SKIPPED}
 
+_NOBODY = (2**63 - 1, 0)
+"""Stands behind everybody."""
+
 Row = tuple[Any, ...]
-"""Columns of a task that is leased: seq, id, execution, story, body."""
+"""Columns of a task that is leased: seq, id, execution, story, body (of lanes, the task)."""
 
 
 def has_lanes(tx: Transaction) -> bool:
@@ -39,11 +43,17 @@ def has_lanes(tx: Transaction) -> bool:
     return tx.execute(GATES["any_lane"]).fetchone() is not None
 
 
+def _gives_at_start(task: Task) -> bool:
+    rule = None if task.terms is None else task.terms.unique
+    return rule is not None and rule.until != "done"
+
+
 class _Head(NamedTuple):
     """The head of an open lane."""
 
     queue: int
     stand: Stand
+    behind: Behind | None
     row: Row
     task: Task
 
@@ -54,6 +64,20 @@ class _Head(NamedTuple):
     @property
     def gates(self) -> Sequence[Gate]:
         return () if self.task.terms is None else self.task.terms.gates
+
+    @property
+    def turn(self) -> Fair | None:
+        return None if self.task.terms is None else self.task.terms.fair
+
+    def is_alike(self, task: Task) -> bool:
+        """Whether a task behind it in its lane has the same gates and the same turn."""
+        own, asked = self.task, task.terms
+        return (
+            asked is not None
+            and asked.gates == self.gates
+            and asked.fair == self.turn
+            and task.priority == own.priority
+        )
 
 
 class Admission:
@@ -82,15 +106,20 @@ class Admission:
         taken = 0
         self._ripe = True
         self._served.append(queue)
-        head = self._next(queue)
-        while len(chosen) < want and (head is not None or taken < len(plain)):
-            if head is None or (taken < len(plain) and plain[taken][:2] <= head.stand[1:3]):
+        self._ahead = Ahead(self._tx, queue)
+        head = None
+        while len(chosen) < want:
+            head = head or self._next(queue)
+            line: Rung = plain[taken][:2] if taken < len(plain) else _NOBODY
+            if head is not None and head.stand[1:3] < line:
+                chosen += self._run(head, want - len(chosen), line) or self._admit(head)
+                head = None
+            elif taken < len(plain):
                 chosen.append(plain[taken][2:])
                 taken += 1
-                continue
-            if self._admit(head):
-                chosen.append(head.row)
-            head = self._next(queue)
+            else:
+                break
+        self._ahead.flush()
         return chosen, taken
 
     def ring(self, queue: int, name: str, *, sated: bool) -> None:
@@ -132,13 +161,85 @@ class Admission:
             return None
         if self._ripe:
             self._ripe = False
-            stalls.let_out(self._tx, queue, LOOKS)
-        found = self._tx.execute(GATES["next_lane"], (queue,)).fetchone()
+            self._ahead.flush()
+            if stalls.let_out(self._tx, queue, LOOKS):
+                self._ahead.forget()
+        found = self._ahead.first()
         if found is None:
             return None
-        return _Head(queue, Stand(*found[:7]), found[7:], decode_task(found[-1]))
+        task = decode_task(found[-1])
+        behind = None if found[7] is None else found[7:10]
+        return _Head(queue, Stand(*found[:7]), behind, (*found[10:-1], task), task)
 
-    def _admit(self, head: _Head) -> bool:
+    def _run(self, head: _Head, want: int, line: Rung) -> list[Row]:
+        """Admit the head and those behind it that stand before the plain line and every other
+        lane, all at once: they carry the same gates, and nobody waits for those.
+        """
+        rival = self._ahead.rival()
+        before = line if rival is None else min(line, rival)
+        most, turn = min(want, self._room), head.turn
+        if turn is not None:
+            most = min(most, turn.weight - head.stand.used)
+        if most < 2 or not self._may_run(head, before):
+            return []
+        book, gates = self._book, head.gates
+        states = [book.state(gate) for gate in gates]
+        most, _ = admit_run(gates, states, book.now, most)
+        rows, last = self._alike(head, most, before) if most > 1 else ([], head.stand)
+        if len(rows) < 2:
+            return []
+        _, states = admit_run(gates, states, book.now, len(rows))
+        book.admitted(gates, states, [row[0] for row in rows])
+        self._room -= len(rows)
+        self._ahead.passed(lanes.advance(self._tx, head.queue, last, self._turn(head)))
+        self._give_unique(rows)
+        return rows
+
+    def _may_run(self, head: _Head, before: Rung) -> bool:
+        """Whether one decision may do for several tasks: the one behind the head is next, too."""
+        gates, stand, behind = head.gates, head.stand, head.behind
+        if behind is None:
+            return False
+        if lanes.follow(stand, *behind[1:], turn=head.turn is not None)[1:3] >= before:
+            return False
+        if head.turn is None and stand.floor is not None:
+            return False
+        if len(gates) > 1 and len({gate.id for gate in gates}) < len(gates):
+            return False
+        return not any(gate.line or self._holds_back(gate, head.queue) for gate in gates)
+
+    def _holds_back(self, gate: Gate, queue: int) -> bool:
+        """Whether lanes of the queue wait for a gate: one task after the other may let them out."""
+        book = self._book
+        book.state(gate)
+        if not book.is_awaited(gate):
+            return False
+        where = (book.number(gate), queue)
+        return self._tx.execute(GATES["any_stalled"], where).fetchone() is not None
+
+    def _alike(self, head: _Head, most: int, before: Rung) -> tuple[list[Row], Stand]:
+        """Return up to `most` tasks from the head on that have the same gates and stand before a
+        place, and how their lane stands when the last of them is its head.
+        """
+        rows: list[Row] = []
+        last = stand = head.stand
+        turn = head.turn is not None
+        # A lane that has its turn stands where it began, however old its tasks are.
+        within = (head.queue, stand.lane, *(_NOBODY if turn else before), most)
+        for rank, order, *row, body in self._tx.execute(GATES["run"], within).fetchall():
+            task = decode_task(body)
+            if not rows:
+                if row[0] != head.seq:
+                    break
+            else:
+                stand = lanes.follow(last, rank, order, turn=turn)
+                if stand[1:3] >= before or not head.is_alike(task):
+                    break
+            last = stand
+            rows.append((*row, task))
+        return rows, last
+
+    def _admit(self, head: _Head) -> list[Row]:
         book, gates = self._book, head.gates
         states = [book.state(gate) for gate in gates]
         holds = book.holds(gates, head.seq)
@@ -146,17 +247,24 @@ class Admission:
         if isinstance(verdict, Refusal):
             self._looks -= 1
             self._refuse(head, verdict, holds)
-            return False
+            return []
+        book.admitted(gates, verdict, [head.seq])
         self._room -= 1
-        book.admitted(gates, verdict, head.seq)
-        asked, turn = head.task.terms, None
-        if asked is not None and asked.fair is not None:
-            turn = Turn(asked.fair.weight, self._tx.now - head.task.priority * LEVEL)
-        lanes.advance(self._tx, head.queue, head.stand, turn)
+        self._ahead.advance(head.stand, head.behind, self._turn(head))
+        self._give_unique([head.row])
         self._pass_on(head, holds)
-        if asked is not None and asked.unique is not None and asked.unique.until != "done":
-            self._tx.execute(GATES["give_unique"], (head.seq,))
-        return True
+        return [head.row]
+
+    def _turn(self, head: _Head) -> Turn | None:
+        fair = head.turn
+        if fair is None:
+            return None
+        return Turn(fair.weight, self._tx.now - head.task.priority * LEVEL)
+
+    def _give_unique(self, rows: Sequence[Row]) -> None:
+        given = [(row[0],) for row in rows if _gives_at_start(row[-1])]
+        if given:
+            self._tx.executemany(GATES["give_unique"], given)
 
     def _pass_on(
         self, head: _Head, holds: Sequence[bool], elsewhere: Refusal | None = None
@@ -164,6 +272,8 @@ class Admission:
         """Let the lanes that wait for the same gates go on: the head may have been their scout.
         `elsewhere` is why it was refused itself.
         """
+        if not self._book.awaits:
+            return
         for gate, has in zip(head.gates, holds, strict=True):
             if elsewhere is None or gate is not elsewhere.gate:
                 self._time(gate, has, head.queue, elsewhere)
@@ -207,12 +317,13 @@ class Admission:
             self._in_vain.append((head.task, gate))
         stall = self._book.stall(refused, head.queue, holds=holds[head.gates.index(gate)])
         tx.execute(GATES["stall_lane"], (stall, head.queue, head.stand.lane))
+        self._ahead.passed()
         self._pass_on(head, holds, refused)
 
     def _end(self, head: _Head, gate: Gate) -> None:
         """End the head because a limit is full."""
         tx, state = self._tx, _ENDS[gate.on_full]
-        lanes.advance(tx, head.queue, head.stand)
+        self._ahead.advance(head.stand, head.behind)
         seq, task_id, execution, story, _ = head.row
         reason = f"the limit {gate.limit!r} was full when its turn came"
         record = Record(None, decode_story(story).counters, None, reason)

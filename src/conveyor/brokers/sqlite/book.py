@@ -13,55 +13,70 @@ from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.gates import Gate, GateState, Refusal
 
 
+class _Page:
+    """What is known of one gate."""
+
+    __slots__ = ("is_awaited", "is_spent", "number", "state")
+
+    def __init__(self, number: int, state: GateState, *, is_awaited: bool) -> None:
+        self.number = number
+        self.state = state
+        self.is_awaited = is_awaited
+        self.is_spent = False
+
+
 class Book:
     """States of gates within one verb, which alone has the write lock."""
 
     def __init__(self, tx: Transaction) -> None:
         self.now = tx.now / MICROS
+        self.awaits = False
+        """Whether lanes may wait for any gate that was looked at."""
         self._tx = tx
-        self._numbers: dict[str, int] = {}
-        self._states: dict[str, GateState] = {}
-        self._spent: set[str] = set()
-        self._awaited: set[str] = set()
+        self._pages: dict[tuple[str, str], _Page] = {}
         self._slots: list[tuple[int, int, bool]] = []
 
     def state(self, gate: Gate) -> GateState:
         """Return the state of a gate as it is by now."""
-        found = self._states.get(gate.id)
-        if found is None:
-            found = self._read(gate)
-        return found
+        return self._page(gate).state
 
     def number(self, gate: Gate) -> int:
-        """Return the number of a gate whose state was asked before."""
-        return self._numbers[gate.id]
+        """Return the number of a gate."""
+        return self._page(gate).number
 
     def is_awaited(self, gate: Gate) -> bool:
         """Whether lanes may wait for the gate."""
-        return gate.id in self._awaited
+        return self._page(gate).is_awaited
 
     def stall(self, refused: Refusal, queue: int, *, holds: bool) -> int:
         """Return the number of the stall for lanes of a queue that were refused so."""
         gate = refused.gate
-        self._awaited.add(gate.id)
-        where = (self.number(gate), queue, stalls.rule_of(gate, holds))
+        page = self._page(gate)
+        page.is_awaited = self.awaits = True
+        where = (page.number, queue, stalls.rule_of(gate, holds))
         opens = stalls.opening(self._tx, refused.at)
         ((number,),) = self._tx.execute(GATES["set_stall"], (*where, opens)).fetchall()
         return int(number)
 
     def holds(self, gates: Sequence[Gate], seq: int) -> list[bool]:
         """Say which of the gates the task has a slot of already."""
-        if not any(gate.line for gate in gates):
+        for gate in gates:
+            if gate.line:
+                break
+        else:
             return [False] * len(gates)
         held = {row[0] for row in self._tx.execute(GATES["slots_of"], (seq,)).fetchall()}
         return [self.number(gate) in held for gate in gates]
 
-    def admitted(self, gates: Sequence[Gate], states: Sequence[GateState], seq: int) -> None:
-        """Note the states after a task was admitted, and its slots."""
+    def admitted(
+        self, gates: Sequence[Gate], states: Sequence[GateState], seqs: Sequence[int]
+    ) -> None:
+        """Note the states after tasks with the same gates were admitted, and their slots."""
         for gate, state in zip(gates, states, strict=True):
             self.put(gate, state)
             if gate.rate <= 0:
-                self._slots.append((self.number(gate), seq, gate.line))
+                number, line = self.number(gate), gate.line
+                self._slots += [(number, seq, line) for seq in seqs]
 
     def freed(self, gates: Sequence[Gate], held: Sequence[bool]) -> None:
         """Note that a task which ended gave back the slots that it had."""
@@ -72,26 +87,30 @@ class Book:
 
     def put(self, gate: Gate, state: GateState) -> None:
         """Note a state."""
-        self._states[gate.id] = state
-        if gate.rate > 0:
-            self._spent.add(gate.id)
+        page = self._page(gate)
+        page.state = state
+        page.is_spent |= gate.rate > 0
 
     def write(self) -> None:
         """Store what was noted."""
         if self._slots:
             self._tx.executemany(GATES["insert_slot"], self._slots)
-        if self._spent:
-            rows = [(self._states[name].tat, self._numbers[name]) for name in self._spent]
-            self._tx.executemany(GATES["set_tat"], rows)
+        spent = [(page.state.tat, page.number) for page in self._pages.values() if page.is_spent]
+        if spent:
+            self._tx.executemany(GATES["set_tat"], spent)
 
-    def _read(self, gate: Gate) -> GateState:
+    def _page(self, gate: Gate) -> _Page:
         where = (gate.limit, gate.key)
+        page = self._pages.get(where)
+        if page is None:
+            page = self._pages[where] = self._read(where)
+        return page
+
+    def _read(self, where: tuple[str, str]) -> _Page:
         row = self._tx.execute(GATES["gate"], where).fetchone()
         if row is None:
             self._tx.execute(GATES["make_gate"], where)
             row = self._tx.execute(GATES["gate"], where).fetchone()
-        self._numbers[gate.id] = row[0]
-        self._states[gate.id] = state = GateState(*row[1:6])
-        if row[6]:
-            self._awaited.add(gate.id)
-        return state
+        number, *state, is_awaited = row
+        self.awaits |= bool(is_awaited)
+        return _Page(number, GateState(*state), is_awaited=bool(is_awaited))

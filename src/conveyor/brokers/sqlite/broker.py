@@ -23,11 +23,13 @@ from conveyor.brokers.base import (
 )
 from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.gates import Gates
+from conveyor.brokers.joining import Joining
 from conveyor.brokers.sqlite import claim, endings, leases, push, schema, tidy, views
 from conveyor.brokers.sqlite.documents import SQLiteDocuments, SQLiteTallies
 from conveyor.brokers.sqlite.doorbell import Doorbell
 from conveyor.brokers.sqlite.gates import SQLiteGates
 from conveyor.brokers.sqlite.inspector import SQLiteInspector
+from conveyor.brokers.sqlite.joining import SQLiteJoining
 from conveyor.brokers.sqlite.lane import Lane
 from conveyor.brokers.sqlite.options import locate
 from conveyor.brokers.sqlite.rows import micros
@@ -72,6 +74,7 @@ class SQLiteBroker:
         self._documents = SQLiteDocuments(self._read, self._write)
         self._tallies = SQLiteTallies(self._read, self._write)
         self._gates = SQLiteGates(self._read, self._write, self._now)
+        self._joining = SQLiteJoining(self._where, self._now, self._rung)
 
     # -- opening and closing
 
@@ -225,7 +228,16 @@ class SQLiteBroker:
         """Sets that know their size."""
         return self._tallies
 
+    @property
+    def joining(self) -> Joining:
+        """The way into the transactions of others."""
+        return self._joining
+
     # -- how
+
+    def _rung(self, tx: Transaction) -> None:
+        if self._store is not None:
+            self._store.bell.rung(tx)
 
     @asynccontextmanager
     async def _listening(

@@ -21,7 +21,7 @@ from conveyor.brokers.sqlite.rows import (
 from conveyor.brokers.sqlite.settle import settle
 from conveyor.brokers.sqlite.statements import SQL
 from conveyor.brokers.sqlite.transaction import Transaction
-from conveyor.core.task import UNTOUCHED, Lease
+from conveyor.core.task import UNTOUCHED, Lease, Task
 
 PROMOTED_PER_QUEUE = 1_000
 
@@ -144,7 +144,7 @@ def _claim_mixed(
 def lease_rows(
     tx: Transaction, rows: Sequence[tuple[Any, ...]], queues: Sequence[int], holder: Holder
 ) -> list[Lease]:
-    """Make leases of rows of (seq, id, execution, story, body)."""
+    """Make leases of rows of (seq, id, execution, story, body or task)."""
     now, token = tx.now, holder.token
     at = now / MICROS
     tx.executemany(
@@ -152,13 +152,20 @@ def lease_rows(
         [(seq, execution, holder.number, now) for seq, _, execution, _, _ in rows],
     )
     leases = []
-    changed, leased = tx.changed, tx.known.leased
+    leased = tx.known.leased
+    changes: dict[tuple[int, int], list[bytes]] = {}
     for (seq, task_id, execution, story, body), queue in zip(rows, queues, strict=True):
-        changed(RUNNING, execution, queue, task_id)
+        change = (execution, queue)
+        if change in changes:
+            changes[change].append(task_id)
+        else:
+            changes[change] = [task_id]
         counters = UNTOUCHED if story is None else decode_story(story).counters
-        task = decode_task(body)
+        task = body if type(body) is Task else decode_task(body)
         leased(task.id, seq, task_id)
         leases.append(Lease(task, execution, counters, False, token, at))
+    for (execution, queue), ids in changes.items():
+        tx.change_of(RUNNING, execution, queue).extend(ids)
     return leases
 
 

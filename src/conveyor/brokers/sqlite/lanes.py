@@ -89,6 +89,13 @@ class Stand(NamedTuple):
     head_ord: int
 
 
+Behind = tuple[int, int, int]
+"""The task after the head: its seq, rank and ord."""
+
+Rung = tuple[int, int]
+"""Rank and ord of a lane: less stands first."""
+
+
 class Turn(NamedTuple):
     """The turn of a fair lane: how many tasks it has, and the rank of one that ends now."""
 
@@ -96,14 +103,28 @@ class Turn(NamedTuple):
     rank: int
 
 
-def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None) -> None:
-    """Take the head out of its lane, with `turn` as one of the tasks of the lane's turn."""
+def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None) -> Rung | None:
+    """Take a run out of its lane, of which the head of `stand` is the last. Returns where the lane
+    stands then, None if it is empty.
+    """
     lane = stand.lane
-    tx.execute(GATES["delete_laned"], (queue, lane, stand.head_rank, stand.head_ord))
+    tx.execute(GATES["delete_laned_through"], (queue, lane, stand.head_rank, stand.head_ord))
     behind = tx.execute(GATES["first_in_lane"], (queue, lane)).fetchone()
     if behind is None:
         tx.execute(GATES["delete_lane"], (queue, lane))
-        return
+        return None
+    moved = succeed(tx, stand, behind, turn)
+    tx.execute(GATES["move_lane"], (*moved, queue, lane))
+    return moved[1:3]
+
+
+def succeed(
+    tx: Transaction, stand: Stand, behind: Behind, turn: Turn | None
+) -> tuple[int, int, int, int | None, int]:
+    """Return a lane as it stands when its head has gone, with `turn` as one of the tasks of its
+    turn: head, rank, ord, floor, used.
+    """
+    # It may look again, though perhaps in vain: most often a slot is freed before it does.
     head, rank, order = behind
     floor, used = stand.floor, stand.used
     if turn is not None:
@@ -116,5 +137,10 @@ def advance(tx: Transaction, queue: int, stand: Stand, turn: Turn | None = None)
             rank, order = stand.rank, stand.ord
     elif floor is not None and rank <= floor:
         rank, order = floor, stand.ord
-    # The lane may look again, though perhaps in vain: most often a slot is freed before it does.
-    tx.execute(GATES["move_lane"], (head, rank, order, floor, used, queue, lane))
+    return head, rank, order, floor, used
+
+
+def follow(stand: Stand, rank: int, order: int, *, turn: bool) -> Stand:
+    """Return how a lane stands when the next one of its run is its head."""
+    where = (stand.rank, stand.ord) if turn and rank <= stand.rank else (rank, order)
+    return Stand(stand.lane, *where, stand.floor, stand.used + turn, rank, order)

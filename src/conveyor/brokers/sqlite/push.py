@@ -38,11 +38,14 @@ class Batch(NamedTuple):
     keyed: bool
     termed: bool
     """Whether any task has terms."""
+    unique: bool
+    """Whether any task wants a unique key."""
 
 
 def prepare(news: Sequence[NewTask]) -> Batch:
     """Encode tasks. Raises `InvalidOption` for an id that is no UUID."""
     tasks = [new.task for new in news]
+    terms = [task.terms for task in tasks if task.terms is not None]
     dues = None
     if any(new.delay is not None or new.due_at is not None for new in news):
         dues = [(new.delay, new.due_at) for new in news]
@@ -52,14 +55,15 @@ def prepare(news: Sequence[NewTask]) -> Batch:
         [encode(task) for task in tasks],
         dues,
         any(task.key is not None for task in tasks),
-        any(task.terms is not None for task in tasks),
+        bool(terms),
+        any(asked.unique is not None for asked in terms),
     )
 
 
 def push(tx: Transaction, batch: Batch) -> list[Pushed]:
     """Store the batch: fast when every task is new, one by one when any is a repeat."""
     rows = list(_rows(tx, batch))
-    if tx.careful or batch.termed:
+    if tx.careful or batch.unique or (batch.termed and batch.dues is not None):
         return [_one(tx, task, row) for task, row in zip(batch.tasks, rows, strict=True)]
     try:
         _all_new(tx, batch, rows)
@@ -105,6 +109,10 @@ def _all_new(tx: Transaction, batch: Batch, rows: list[_Row]) -> None:
             if task.key is not None
         ]
         tx.run_many("insert_key", keys)
+    if batch.termed:
+        _all_marked(tx, batch, rows)
+        _tell(tx, batch)
+        return
     tx.run_many("insert_task", rows)
     if batch.dues is None and rows:
         tx.run("ready_new_tasks", (rows[0][0], rows[-1][0]))
@@ -112,6 +120,22 @@ def _all_new(tx: Transaction, batch: Batch, rows: list[_Row]) -> None:
         return
     for task, row in zip(batch.tasks, rows, strict=True):
         _place(tx, task, row)
+
+
+def _all_marked(tx: Transaction, batch: Batch, rows: list[_Row]) -> None:
+    """Store tasks of which some wait in lanes, all of them from now on."""
+    marked, heads = [], {}
+    for task, row in zip(batch.tasks, rows, strict=True):
+        seq, _, queue, _, _, rank, _ = row
+        mark = lanes.mark_of(task.terms)
+        marked.append((*row, mark))
+        if mark and (queue, mark) not in heads:
+            heads[queue, mark] = (queue, mark, seq, rank, seq)
+    tx.executemany(GATES["insert_marked_task"], marked)
+    through = (rows[0][0], rows[-1][0])
+    tx.execute(GATES["ready_new_marked_tasks"], through)
+    tx.execute(GATES["lane_new_tasks"], through)
+    tx.executemany(GATES["insert_lane"], list(heads.values()))
 
 
 def _tell(tx: Transaction, batch: Batch) -> None:

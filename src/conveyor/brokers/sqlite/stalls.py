@@ -7,7 +7,7 @@ one. So nothing polls, and an event costs as much with one lane as with a hundre
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from conveyor.brokers.sqlite.lanes import GATES
@@ -45,8 +45,9 @@ def stir_by_name(tx: Transaction, gates: Iterable[Gate]) -> None:
     stir(tx, [row[0] for row in rows if row is not None])
 
 
-def let_out(tx: Transaction, queue: int, most: int) -> None:
-    """Open the first lane of every stall whose time has come."""
+def let_out(tx: Transaction, queue: int, most: int) -> bool:
+    """Open the first lane of every stall whose time has come; says whether there was one."""
+    opened = False
     for (stall,) in tx.execute(GATES["ripe_stalls"], (queue, tx.now, most)).fetchall():
         first = tx.execute(GATES["first_stalled"], (stall,)).fetchone()
         if first is None:
@@ -54,9 +55,14 @@ def let_out(tx: Transaction, queue: int, most: int) -> None:
         else:
             tx.execute(GATES["stall_lane"], (None, queue, first[0]))
             tx.execute(GATES["rest_stall"], (stall,))
+            opened = True
+    return opened
 
 
-def free(tx: Transaction, seqs: Iterable[int], *, lines: bool = True) -> None:
+def free(tx: Transaction, seqs: Sequence[int], *, lines: bool = True) -> None:
     """Free slots, those of lines only if `lines`, and let whoever waits for them look."""
+    if lines and tx.execute(GATES["any_stall"]).fetchone() is None:
+        tx.executemany(GATES["free_unawaited_slots"], [(seq,) for seq in seqs])
+        return
     statement = GATES["free_slots" if lines else "free_slots_but_lines"]
     stir(tx, [gate for seq in seqs for (gate,) in tx.execute(statement, (seq,)).fetchall()])

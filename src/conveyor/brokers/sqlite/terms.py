@@ -12,7 +12,10 @@ from conveyor.core.task import Task, Terms
 
 def ended(tx: Transaction, finished: Sequence[tuple[int, Terms]]) -> None:
     """Free what finished tasks, by their numbers, have: slots and unique keys."""
-    stalls.free(tx, [seq for seq, terms in finished if terms.gates])
+    # A rate leaves nothing to free.
+    slotted = [seq for seq, terms in finished if any(gate.rate <= 0 for gate in terms.gates)]
+    if slotted:
+        stalls.free(tx, slotted)
     given = [(seq,) for seq, terms in finished if terms.unique is not None]
     if given:
         tx.executemany(GATES["give_unique"], given)

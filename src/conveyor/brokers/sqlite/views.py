@@ -25,6 +25,7 @@ from conveyor.brokers.sqlite.rows import (
 )
 from conveyor.brokers.sqlite.statements import statements
 from conveyor.core.codec import decode_call
+from conveyor.core.effect import IN_DOUBT
 from conveyor.core.errors import InvalidOption, TaskNotFound
 from conveyor.core.task import (
     CRASHES_BEFORE_QUARANTINE,
@@ -144,6 +145,7 @@ def _flags(row: _Row, state: State, past: Record) -> tuple[str, ...]:
         "cancelling": bool(row.cancel),
         "unroutable": bool(row.parked),
         "quarantined": state is State.FAILED and past.counters.crashes >= CRASHES_BEFORE_QUARANTINE,
+        "in_doubt": state is State.FAILED and (past.reason or "").startswith(IN_DOUBT),
     }
     return tuple(flag for flag, raised in flags.items() if raised)
 

@@ -6,8 +6,9 @@
 -- change of state deletes its row from one and inserts it into another in one transaction, so
 -- that these deletes are the locks: of two that race, one finds nothing.
 
-CREATE TABLE meta (version integer NOT NULL);
-INSERT INTO meta VALUES (1);
+-- The identity lets a session of the application prove that it is in this very database.
+CREATE TABLE meta (version integer NOT NULL, identity uuid NOT NULL DEFAULT gen_random_uuid());
+INSERT INTO meta (version) VALUES (1);
 
 CREATE TABLE task (
     id        uuid PRIMARY KEY,

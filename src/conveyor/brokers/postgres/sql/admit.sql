@@ -1,20 +1,28 @@
 -- Admission: lease the tasks at the heads of lanes that their gates admit.
 
--- Ask the gates of a task, which are locked, and pass if all of them admit it: then `refused_by` is
--- NULL. conveyor.core.gates.admit: the refusal that lasts longest, the first of equals.
-CREATE OR REPLACE FUNCTION ask_gates(given double precision, which uuid,
+-- How many tasks like this one, `upto` at most, its gates admit one after the other now; they are
+-- locked. None: `refused_by` says which refuses, by conveyor.core.gates.admit: the refusal that
+-- lasts longest, the first of equals. `gates` is what they were asked with.
+CREATE OR REPLACE FUNCTION ask_gates(given double precision, which uuid, upto integer,
+    OUT number integer, OUT gates asked[], OUT now double precision,
     OUT refused_by text, OUT until double precision, OUT is_full boolean, OUT on_full text
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    now double precision := now_or(given);
-    gates asked[] := ARRAY(SELECT a FROM asked a WHERE a.id = which ORDER BY a.n);
     g asked;
     ask double precision;
 BEGIN
+    now := now_or(given);
+    gates := ARRAY(SELECT a FROM asked a WHERE a.id = which ORDER BY a.n);
+    number := upto;
     FOREACH g IN ARRAY gates LOOP
         ask := refused_until(
             now, g.tat, g.running, g.closed, g.rate, g.burst, g.cost, g.most, g.holds);
-        IF ask > until OR ask IS NOT NULL AND until IS NULL THEN
+        IF ask IS NULL THEN
+            -- A task that has its slot already is alone in its lane.
+            number := CASE WHEN number < 2 THEN number WHEN g.holds THEN 1
+                WHEN g.rate > 0 THEN how_many(now, g.tat, g.rate, g.burst, g.cost, number)
+                ELSE least(number, g.most - g.running) END;
+        ELSIF until IS NULL OR ask > until THEN
             refused_by := g.gate;
             until := ask;
             is_full := ask = 'infinity' AND g.closed <= now;
@@ -22,16 +30,25 @@ BEGIN
         END IF;
     END LOOP;
     IF refused_by IS NOT NULL THEN
-        RETURN;
+        number := 0;
     END IF;
+END $$;
+
+-- Pass so many tasks through gates that admit them. Their slots are written with their leases.
+CREATE OR REPLACE FUNCTION take_gates(
+    now double precision, gates asked[], number integer
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    g asked;
+BEGIN
     FOREACH g IN ARRAY gates LOOP
         IF g.rate > 0 THEN
-            UPDATE gate SET tat = greatest(g.tat, now) + g.cost * (1.0 / g.rate) WHERE id = g.gate;
+            UPDATE gate SET tat = tat_after(now, g.tat, g.rate, g.cost, number) WHERE id = g.gate;
         ELSIF NOT g.holds THEN
-            UPDATE gate SET running = g.running + 1 WHERE id = g.gate;
-            INSERT INTO slot VALUES (which, g.gate, g.line, now);
+            UPDATE gate SET running = g.running + number WHERE id = g.gate;
         END IF;
     END LOOP;
+    RETURN true;
 END $$;
 
 -- Make room for a newcomer: ask the longest-running holder of a slot to stop, unless one has been.
@@ -69,50 +86,124 @@ BEGIN
     END IF;
 END $$;
 
--- Where a lane stands after its head has left it; false when it is gone or busy.
+-- Where a lane stands after `leased` tasks at its head have left it (none: one that was refused);
+-- false when it is gone or busy. `filled` is a gate that is locked and has no slot left, if one is:
+-- then the lane sleeps at once, unless its next task has something else to say.
 CREATE OR REPLACE FUNCTION move_lane(
-    clock double precision, l lane, weight integer, leased boolean
+    clock double precision, l lane, weight integer, leased integer, filled asked
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    next double precision;
     least_vtime double precision := '-infinity';
+    tail integer;
 BEGIN
-    SELECT w.vtime INTO next FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
-    ORDER BY w.vtime, w.execution, w.id LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN close_lane(l.queue, l.id, l.gate);
-    END IF;
     IF weight IS NOT NULL THEN
         least_vtime := l.vtime;
-        IF leased THEN
-            l.remain := coalesce(l.remain, weight) - 1;
+        IF leased > 0 THEN
+            l.remain := coalesce(l.remain, weight) - leased;
+        END IF;
+        IF l.remain < 0 THEN
+            -- Further turns, nobody having waited for one.
+            tail := -l.remain % weight;
         END IF;
         IF l.remain <= 0 THEN
             least_vtime := greatest(l.vtime, clock - 60 * l.priority);
             l.turn := nextval('turn');
-            l.remain := NULL;
+            l.remain := weight - nullif(tail, 0);
         END IF;
     END IF;
-    UPDATE lane o SET vtime = greatest(next, least_vtime), turn = l.turn, remain = l.remain,
-        gate = l.gate
-    WHERE o.queue = l.queue AND o.id = l.id;
-    RETURN true;
+    IF filled.gate IS NULL THEN
+        UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            gate = l.gate
+        FROM (
+            SELECT w.vtime FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+            ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
+        WHERE o.queue = l.queue AND o.id = l.id;
+    ELSE
+        UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            gate = CASE WHEN n.waits THEN filled.gate ELSE l.gate END,
+            at = CASE WHEN n.waits THEN 'infinity'::double precision END
+        FROM (
+            SELECT w.vtime, EXISTS (
+                SELECT 1 FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
+                    AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue') AS waits
+            FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+            ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
+        WHERE o.queue = l.queue AND o.id = l.id;
+    END IF;
+    RETURN FOUND OR close_lane(l.queue, l.id, l.gate);
 END $$;
 
--- Lease the head of a lane, which its gates have admitted. What woke the lane may admit one more.
-CREATE OR REPLACE FUNCTION lease_head(
-    clock double precision, who text, l lane, which uuid, number integer, frees_key boolean
-) RETURNS boolean LANGUAGE plpgsql AS $$
+-- The tasks behind the head of a lane that its gates admit with it, `number` with the head: those
+-- that ask for the same, as long as neither another lane nor, with `want` leases of the queue, the
+-- plain line comes first. `ahead` of the head are so many plain ones and, in the step, `before` it
+-- so many gated ones.
+CREATE OR REPLACE FUNCTION run_behind(
+    clock double precision, l lane, head waiting, weight integer, gates asked[], number integer, next_lane lane,
+    plain double precision[], ahead integer, before integer, want integer,
+    OUT places tid[], OUT ids uuid[], OUT executions integer[], OUT aheads integer[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    least_vtime double precision := CASE WHEN weight IS NULL THEN '-infinity' ELSE l.vtime END;
+    -- Where the turn ends, and where the next one begins if nobody else waits for one.
+    turn integer := coalesce(l.remain, weight);
+    next_vtime double precision := clock - 60 * l.priority;
+    rates double precision[];
+    bursts double precision[];
+    costs double precision[];
+    counts integer[];
+    lines boolean[];
+    full_ones text[];
+BEGIN
+    -- As the head's own row has them, whatever people said of the limit.
+    SELECT array_agg(t.rate ORDER BY t.n), array_agg(t.burst ORDER BY t.n),
+        array_agg(t.cost ORDER BY t.n), array_agg(t.most ORDER BY t.n),
+        array_agg(t.line ORDER BY t.n), array_agg(t.on_full ORDER BY t.n)
+    INTO rates, bursts, costs, counts, lines, full_ones
+    FROM toll t WHERE gates <> '{}' AND t.id = head.id;
+    SELECT array_agg(r.place), array_agg(r.id), array_agg(r.execution), array_agg(r.ahead)
+    INTO places, ids, executions, aheads
+    FROM (
+        SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND EXISTS (
+                SELECT 1 FROM gated g WHERE g.id = o.id AND g.key IS NULL
+                    AND g.weight IS NOT DISTINCT FROM run_behind.weight
+            ) AND (gates = '{}' OR NOT EXISTS (
+                SELECT 1 FROM toll t WHERE t.id = o.id AND (
+                    t.rate <> rates[t.n + 1] OR t.burst <> bursts[t.n + 1]
+                    OR t.cost <> costs[t.n + 1] OR t.most <> counts[t.n + 1]
+                    OR t.line <> lines[t.n + 1] OR t.on_full <> full_ones[t.n + 1])
+            ))) OVER (ORDER BY o.n) AS is_taken
+        FROM (
+            SELECT w.place, w.id, w.execution, w.n,
+                greatest(ahead, width_bucket(w.vtime, plain)) AS ahead,
+                next_lane.id IS NULL OR (w.vtime, l.turn, l.id)
+                    < (next_lane.vtime, next_lane.turn, next_lane.id) AS vtime_fits
+            FROM (
+                SELECT y.place, y.id, y.execution, y.n,
+                    greatest(y.vtime, least_vtime, CASE WHEN y.n >= turn THEN next_vtime END) AS vtime
+                FROM (
+                    SELECT v.*, row_number() OVER () AS n FROM (
+                        SELECT x.ctid AS place, x.id, x.execution + 1 AS execution, x.vtime
+                        FROM waiting x WHERE x.queue = head.queue AND x.lane = head.lane
+                            AND (x.vtime, x.execution, x.id) > (head.vtime, head.execution, head.id)
+                        ORDER BY x.vtime, x.execution, x.id LIMIT number - 1 FOR UPDATE SKIP LOCKED
+                    ) v
+                ) y
+            ) w
+        ) o
+    ) r WHERE r.is_taken;
+END $$;
+
+-- Write the leases and slots of tasks that were admitted.
+CREATE OR REPLACE FUNCTION write_leases(
+    given double precision, clock double precision, who text, which text,
+    ids uuid[], numbers integer[]
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO lease (id, execution, worker, at, queue)
-    VALUES (which, number, who, clock, l.queue);
-    IF frees_key THEN
-        DELETE FROM uniq u WHERE u.id = which;
-    END IF;
-    RETURN l.gate IS NOT NULL AND EXISTS (
-        SELECT 1 FROM asked a
-        WHERE a.id = which AND a.gate = l.gate AND (a.rate > 0 OR a.running < a.most)
-    ) AND wake(l.gate, l.queue, 1);
+    SELECT i.id, i.number, who, clock, which FROM unnest(ids, numbers) AS i (id, number);
+    INSERT INTO slot SELECT t.id, t.gate, t.line, now_or(given)
+    FROM unnest(ids) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
+    ON CONFLICT DO NOTHING;
 END $$;
 
 -- What becomes of a refused head. True: its lane goes to sleep.
@@ -171,6 +262,8 @@ END $$;
 -- `levels` as in `claim`.
 -- Bodies, executions and counters are as in `claim`; `places` says how many leases of this queue
 -- come before each. `again`: there is more to do here, soon. `woke`: lanes were woken.
+-- A lane is looked at once for all that its gates admit of it before another lane comes first: a
+-- run. It is decided task by task, but read and written as one.
 CREATE OR REPLACE FUNCTION admit(
     given double precision, clock double precision, who text, which text,
     levels double precision[], want integer, slots integer, INOUT highest text, OUT number integer, OUT bodies bytea, OUT executions integer[],
@@ -183,11 +276,24 @@ DECLARE
     -- Bounds what one step does when nearly everybody is refused.
     looks integer := want + 100;
     skipped uuid[] := '{}';
-    l lane;
     head record;
+    l lane;
+    next_lane lane;
+    is_alone boolean;
     got record;
     told record;
+    run record;
+    gates asked[];
+    is_taken boolean;
+    g asked;
+    filled asked;
+    upto integer;
     ids uuid[] := '{}';
+    numbers integer[] := '{}';
+    written integer := 0;
+    from_vtime double precision := '-infinity';
+    from_turn bigint := 0;
+    from_id uuid := '00000000-0000-0000-0000-000000000000';
 BEGIN
     number := 0;
     places := '{}';
@@ -198,62 +304,149 @@ BEGIN
         ORDER BY t.at LIMIT looks FOR NO KEY UPDATE SKIP LOCKED));
     WHILE number < slots LOOP
         looks := looks - 1;
-        SELECT * INTO l FROM lane o WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
-        ORDER BY o.vtime, o.turn, o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+        SELECT o.lane, h.* INTO head FROM (
+            SELECT o AS lane, o.id FROM lane o
+            WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
+                AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
+            ORDER BY o.vtime, o.turn, o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) o LEFT JOIN LATERAL (
+            SELECT w.ctid AS place, w AS row, w.id, w.execution + 1 AS number, g.weight, g.gates,
+                g.key IS NOT NULL AS has_key
+            FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = o.id
+            ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED
+        ) h ON true;
+        IF NOT FOUND AND from_vtime > '-infinity' AND looks >= 0 THEN
+            -- A lane may have moved forward, or come from elsewhere.
+            from_vtime := '-infinity';
+            CONTINUE;
+        END IF;
         IF NOT FOUND OR looks < 0 THEN
             again := EXISTS (SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL);
             EXIT;
         END IF;
+        IF l.id = (head.lane).id AND next_lane.id IS NOT NULL
+            AND ((head.lane).vtime, (head.lane).turn, l.id)
+                > (next_lane.vtime, next_lane.turn, next_lane.id) THEN
+            -- It was not that one's turn: somebody else holds it.
+            skipped := skipped || next_lane.id;
+        END IF;
+        is_alone := l.id = (head.lane).id AND head.weight IS NOT NULL;
+        l := head.lane;
+        IF is_alone THEN
+            is_alone := l.gate IS NULL AND NOT EXISTS (
+                SELECT 1 FROM lane o
+                WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped));
+        END IF;
+        next_lane := NULL;
+        -- Where this lane stood, its old row is in the way of every look to come.
+        from_vtime := l.vtime;
+        from_turn := l.turn;
+        from_id := l.id;
         IF plain IS NULL THEN
             plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
                     SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
                         AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
                 WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
         END IF;
-        WHILE ahead < cardinality(plain) AND plain[ahead + 1] <= l.vtime LOOP
-            ahead := ahead + 1;
-        END LOOP;
+        ahead := greatest(ahead, width_bucket(l.vtime, plain));
         EXIT WHEN number + ahead >= want;
-        SELECT w.id, w.execution + 1 AS number, g.weight, g.gates, g.key IS NOT NULL AS has_key
-        INTO head
-        FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = l.id
-        ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED;
-        IF NOT FOUND THEN
+        IF head.id IS NULL THEN
+            IF l.gate IS NOT NULL THEN
+                from_vtime := '-infinity';
+            END IF;
             IF NOT close_lane(which, l.id, l.gate) THEN
                 skipped := skipped || l.id;
             END IF;
             CONTINUE;
         END IF;
         IF head.gates <> '{}' OR head.has_key THEN
-            SELECT * INTO got FROM lock_head(head.id, head.gates, head.has_key, highest);
+            got := lock_head(head.id, head.gates, head.has_key, highest);
             highest := got.highest;
             IF NOT got.is_locked THEN
                 skipped := skipped || l.id;
                 CONTINUE;
             END IF;
         END IF;
+        upto := CASE WHEN head.has_key THEN 1 ELSE least(
+            slots - number, want - ahead - number,
+            -- One turn follows the other where nobody else waits for one.
+            CASE WHEN is_alone THEN NULL ELSE coalesce(l.remain, head.weight) END) END;
+        filled := NULL;
+        gates := '{}';
         IF head.gates <> '{}' THEN
-            SELECT * INTO told FROM ask_gates(given, head.id);
-            IF told.refused_by IS NOT NULL THEN
+            told := ask_gates(given, head.id, upto);
+            IF told.number = 0 THEN
                 woke := woke OR coalesce(l.gate <> told.refused_by, false);
+                from_vtime := '-infinity';
+                IF told.is_full AND told.on_full = 'cancel_oldest' THEN
+                    -- That may be one of those admitted just now.
+                    PERFORM write_leases(
+                        given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
+                    written := number;
+                END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
-                    told.on_full) AND NOT move_lane(clock, l, head.weight, false) THEN
+                    told.on_full) AND NOT move_lane(clock, l, head.weight, 0, NULL) THEN
                     skipped := skipped || l.id;
                 END IF;
                 CONTINUE;
             END IF;
+            upto := told.number;
+            gates := told.gates;
+            IF l.gate IS NOT NULL THEN
+                -- What woke the lane may admit one more.
+                FOREACH g IN ARRAY gates LOOP
+                    IF g.gate = l.gate AND (g.rate > 0 OR g.holds AND g.running < g.most
+                        OR g.running + 1 < g.most) THEN
+                        woke := wake(l.gate, which, 1) OR woke;
+                        from_vtime := '-infinity';
+                    END IF;
+                END LOOP;
+            END IF;
         END IF;
-        DELETE FROM waiting w WHERE w.id = head.id;
-        woke := lease_head(clock, who, l, head.id, head.number, head.has_key) OR woke;
         ids := ids || head.id;
+        numbers := numbers || head.number;
         places := places || ahead + number;
         number := number + 1;
+        IF upto = 1 THEN
+            DELETE FROM waiting w WHERE w.ctid = head.place;
+            IF head.has_key THEN
+                DELETE FROM uniq u WHERE u.id = head.id;
+            END IF;
+        ELSE
+            IF is_alone IS NOT TRUE THEN
+                SELECT o.* INTO next_lane FROM lane o
+                WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped)
+                ORDER BY o.vtime, o.turn, o.id LIMIT 1;
+            END IF;
+            run := run_behind(clock, l, head.row, head.weight, gates, upto, next_lane, plain,
+                ahead, number - 1, want);
+            upto := 1 + coalesce(cardinality(run.ids), 0);
+            DELETE FROM waiting w WHERE w.ctid = ANY (head.place || run.places);
+            IF upto > 1 THEN
+                ids := ids || run.ids;
+                numbers := numbers || run.executions;
+                places := places || ARRAY(
+                    SELECT a.ahead + number - 1 + a.n::integer
+                    FROM unnest(run.aheads) WITH ORDINALITY AS a (ahead, n));
+                number := number + upto - 1;
+                ahead := run.aheads[upto - 1];
+            END IF;
+        END IF;
+        IF head.gates <> '{}' THEN
+            is_taken := take_gates(told.now, gates, upto);
+            FOREACH g IN ARRAY gates LOOP
+                IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
+                    filled := g;
+                END IF;
+            END LOOP;
+        END IF;
         l.gate := NULL;
-        IF NOT move_lane(clock, l, head.weight, true) THEN
+        IF NOT move_lane(clock, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
         END IF;
     END LOOP;
     IF number > 0 THEN
+        PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
         SELECT * INTO bodies, executions, counters FROM leased(clock, which, ids);
     END IF;
 END $$;

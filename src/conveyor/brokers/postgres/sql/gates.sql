@@ -35,6 +35,42 @@ BEGIN
     RETURN CASE WHEN holds OR running < most THEN NULL ELSE 'infinity' END;
 END $$;
 
+-- The theoretical arrival time after so many tasks, summed up as conveyor.core.gates does it one by
+-- one: a product would be another number in the last bits.
+CREATE OR REPLACE FUNCTION tat_after(
+    now double precision, tat double precision, rate double precision, cost double precision,
+    number integer
+) RETURNS double precision LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    step double precision := cost * (1.0 / rate);
+    spent double precision := greatest(tat, now);
+BEGIN
+    FOR n IN 1 .. number LOOP
+        spent := spent + step;
+    END LOOP;
+    RETURN spent;
+END $$;
+
+-- How many tasks in a row a rate gate admits, `upto` at most: what `refused_until` says of each.
+CREATE OR REPLACE FUNCTION how_many(
+    now double precision, tat double precision, rate double precision, burst double precision,
+    cost double precision, upto integer
+) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    each double precision := 1.0 / rate;
+    step double precision := cost * each;
+    ahead double precision := tolerance(burst, cost, each);
+    spent double precision := greatest(tat, now);
+BEGIN
+    FOR n IN 1 .. upto LOOP
+        spent := spent + step;
+        IF spent - ahead > now THEN
+            RETURN n - 1;
+        END IF;
+    END LOOP;
+    RETURN upto;
+END $$;
+
 -- The gates of a task with all that decides, its own numbers replaced by those of people.
 CREATE OR REPLACE VIEW asked AS
 SELECT t.id, t.n, t.gate, g.tat, g.running, t.burst, t.cost, t.line, t.on_full,
@@ -87,29 +123,34 @@ CREATE OR REPLACE FUNCTION free_slots(
     dead uuid[], living uuid[], OUT woken text[], OUT highest text
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    freed record;
-    which text;
+    freed text[];
+    numbers integer[];
 BEGIN
     woken := '{}';
     highest := '';
-    FOR freed IN
-        WITH gone AS (
-            DELETE FROM slot s WHERE s.id = ANY (dead) OR s.id = ANY (living) AND NOT s.line
-            RETURNING s.gate
-        )
-        SELECT gate, count(*)::integer AS n FROM gone GROUP BY gate ORDER BY gate
-    LOOP
-        highest := freed.gate;
-        UPDATE gate SET running = running - freed.n WHERE id = freed.gate;
-        FOR which IN SELECT q.name FROM queue q WHERE EXISTS (
-            SELECT 1 FROM lane l
-            WHERE l.gate = freed.gate AND l.queue = q.name AND l.at IS NOT NULL
-        ) LOOP
-            IF wake(freed.gate, which, freed.n) THEN
-                woken := woken || which;
-            END IF;
-        END LOOP;
-    END LOOP;
+    WITH gone AS (
+        DELETE FROM slot s WHERE s.id = ANY (dead) OR s.id = ANY (living) AND NOT s.line
+        RETURNING s.gate
+    )
+    SELECT array_agg(c.gate ORDER BY c.gate), array_agg(c.n ORDER BY c.gate) INTO freed, numbers
+    FROM (SELECT o.gate, count(*)::integer AS n FROM gone o GROUP BY o.gate) c;
+    IF freed IS NULL THEN
+        RETURN;
+    END IF;
+    highest := freed[cardinality(freed)];
+    -- An update of many rows has an order of its own: lock them in theirs first.
+    PERFORM 1 FROM gate g WHERE g.id = ANY (freed) ORDER BY g.id FOR UPDATE;
+    UPDATE gate g SET running = g.running - f.n FROM unnest(freed, numbers) AS f (gate, n)
+    WHERE g.id = f.gate;
+    WITH opened AS (
+        UPDATE lane o SET at = NULL WHERE o.ctid = ANY (ARRAY(
+            SELECT w.place FROM unnest(freed, numbers) AS f (gate, n), queue q, LATERAL (
+                SELECT l.ctid AS place FROM lane l
+                WHERE l.gate = f.gate AND l.queue = q.name AND l.at IS NOT NULL
+                ORDER BY l.vtime, l.turn, l.id LIMIT f.n FOR NO KEY UPDATE SKIP LOCKED) w))
+        RETURNING o.queue
+    )
+    SELECT coalesce(array_agg(DISTINCT o.queue), '{}') INTO woken FROM opened o;
 END $$;
 
 -- conveyor.core.gates.reserve, on the same bucket. Closed without end takes nothing: a bucket in

@@ -23,6 +23,18 @@ CREATE OR REPLACE FUNCTION note_terms(
     ON CONFLICT DO NOTHING
 $$;
 
+-- Whether a row that can be seen was written by this transaction: its own number, or that of one of
+-- its savepoints, is the only one still in progress. The row tells but the number's last 32 bits.
+CREATE OR REPLACE FUNCTION is_ours(writer xid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(writer = pg_current_xact_id()::xid OR pg_xact_status(CASE
+        WHEN n.behind < 2147483648 THEN n.next - n.behind ELSE n.next - n.behind + 4294967296
+    END::text::xid8) = 'in progress', false)
+    FROM (
+        SELECT s.next, (4294967296 + s.next % 4294967296 - writer::text::bigint) % 4294967296 AS behind
+        FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) s
+    ) n
+$$;
+
 -- `push` for tasks of which some have terms: takes their keys first, then stores those that got
 -- theirs, then moves the gated ones to their lanes.
 CREATE OR REPLACE FUNCTION push_terms(
@@ -110,7 +122,7 @@ BEGIN
         -- Of an id that was known before, the row is not of this transaction.
         fresh := ARRAY(
             SELECT t.id FROM unnest(a_at) AS a (at) JOIN task t ON t.id = ids[a.at]
-            WHERE t.xmin = pg_current_xact_id()::xid);
+            WHERE is_ours(t.xmin));
         PERFORM note_terms(ids, a_at, a_lanes, a_weights, a_gates, a_keys, a_again,
             t_at, t_n, t_gates, t_rates, t_bursts, t_costs, t_most, t_lines, t_full,
             CASE WHEN cardinality(fresh) < cardinality(a_at) THEN fresh END);

@@ -17,6 +17,15 @@ local function fields_of(packed, last)
   return fields
 end
 
+-- Returns the packed terms of a task: its last field.
+local function packed_terms(packed)
+  local start = string.byte(packed, 1) == 0xdc and 3 or 1
+  local at = cmsgpack.unpack_limit(packed, PAYLOAD - 1, start) + 1
+  local width = LENGTH_BYTES[string.byte(packed, at)]
+  at = at + width + struct.unpack('>I' .. width, packed, at + 1)
+  return string.sub(packed, cmsgpack.unpack_limit(packed, TERMS - PAYLOAD - 1, at) + 1)
+end
+
 local function key_field(name, key)
   return #name .. ':' .. name .. key
 end

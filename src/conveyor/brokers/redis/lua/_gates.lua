@@ -111,3 +111,45 @@ local function admit(gates, member)
   end
   return nil
 end
+
+-- Says how many of `most` tasks may start that carry the same gates, none of them that of a line: as
+-- many as `admit` would admit one after the other. Nothing is taken.
+local function count_run(gates, most)
+  for _, gate in ipairs(gates) do
+    local state, count = state_of(gate), 0
+    if state.closed > seconds then return 0 end
+    if gate[RATE] > 0 then
+      local each = interval(gate, state)
+      local cost, ahead = gate[COST] * each, tolerance(gate, each)
+      local spent = math.max(tat_of(state), seconds) + cost
+      while count < most and spent - ahead <= seconds do
+        count, spent = count + 1, spent + cost
+      end
+    else
+      count = math.max(0, (state.most or gate[MOST]) - running_of(state))
+    end
+    most = math.min(most, count)
+  end
+  return most
+end
+
+-- Takes what the members of a run need.
+local function take_run_of_gates(gates, members)
+  for _, gate in ipairs(gates) do
+    local state = state_of(gate)
+    if gate[RATE] > 0 then
+      local cost, tat = gate[COST] * interval(gate, state), math.max(tat_of(state), seconds)
+      for _ = 1, #members do tat = tat + cost end
+      state.tat = tat
+      call('ZADD', shared .. 'tat', tat, state.id)
+    else
+      local slots = {}
+      for k, member in ipairs(members) do
+        slots[2 * k - 1], slots[2 * k] = now, member
+      end
+      if running_of(state) == 0 then call('SADD', shared .. 'busy', state.id) end
+      state.running = running_of(state) + #members
+      call('ZADD', shared .. 'slots:' .. state.id, unpack(slots))
+    end
+  end
+end

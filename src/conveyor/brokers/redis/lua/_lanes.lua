@@ -1,4 +1,4 @@
--- exports: due_member wait_in_lane promote_gated put_back open_due ring_elsewhere
+-- exports: due_member wait_in_lane join_many promote_gated put_back open_due ring_elsewhere
 -- Lanes: where gated tasks wait.
 --   l:<lane>     ZSET id -> ms since when it waits; of a task that goes first, AHEAD_MS less
 --   gw           HASH id -> lane, of all tasks that wait in lanes
@@ -47,12 +47,13 @@ local function make_ready(lane, place, base)
   woken[base] = (woken[base] or 0) + 1
 end
 
--- Lets the first lane in a room look again.
+-- Lets the first lane in a room look again. Returns whether there was one.
 local function wake_first(room, base)
   local first = call('ZRANGE', base .. ':room:' .. room, 0, 0, 'WITHSCORES')
-  if not first[1] then return end
+  if not first[1] then return false end
   unpark(first[1], base, room)
   make_ready(first[1], tonumber(first[2]), base)
+  return true
 end
 
 local function wake_at(room, at)
@@ -126,6 +127,22 @@ local function join(id, priority, lane, since, ahead)
   return 1
 end
 
+-- New tasks start to wait in one lane. Returns how many of them may be looked at.
+local function join_many(lane, priority, ids, since)
+  local key, scores, lanes_of = root .. ':l:' .. lane, {}, {}
+  for k, id in ipairs(ids) do
+    scores[2 * k - 1], scores[2 * k] = since, id
+    lanes_of[2 * k - 1], lanes_of[2 * k] = id, lane
+  end
+  local added = call('ZADD', key, unpack(scores))
+  call('HSET', root .. ':gw', unpack(lanes_of))
+  if call('ZCARD', key) > added then
+    return call('HEXISTS', root .. ':parked', lane) == 1 and 0 or #ids
+  end
+  call('ZADD', root .. ':lanes', 'LT', since - LEVEL_MS * priority, lane)
+  return #ids
+end
+
 local function place_of_lane(lane)
   local room = call('HGET', root .. ':parked', lane)
   local place = call('ZSCORE', root .. (room and ':room:' .. room or ':lanes'), lane)
@@ -152,22 +169,27 @@ local function leave(id, priority, terms)
   end
 end
 
+-- Frees the slots that members have of a gate.
+local function free_slots_of(gid, members)
+  local key = shared .. 'slots:' .. gid
+  local freed = call('ZREM', key, unpack(members))
+  if freed == 0 then return end
+  local state = states[gid]
+  if state and state.running then state.running = state.running - freed end
+  if call('EXISTS', key) == 0 then call('SREM', shared .. 'busy', gid) end
+  -- One in each room for each: nobody may wait for a lane whose queue is paused or has no workers.
+  for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gid)) do
+    local most, base = string.match(listed, '^(%d+) (.*)$')
+    local room, left = gid .. '\n' .. most .. '\n', freed
+    while left > 0 and wake_first(room, base) do left = left - 1 end
+  end
+end
+
 -- Frees the slots of a task: all of them at its end, else those that no line keeps.
 local function free_slots(id, terms, is_final)
   for _, gate in ipairs(terms[GATES]) do
     if gate[RATE] <= 0 and (is_final or not gate[LINE]) then
-      local gid = gate_id(gate)
-      local key = shared .. 'slots:' .. gid
-      if call('ZREM', key, id .. root) == 1 then
-        local state = states[gid]
-        if state and state.running then state.running = state.running - 1 end
-        if call('EXISTS', key) == 0 then call('SREM', shared .. 'busy', gid) end
-        -- One in each room: nobody may wait for a lane whose queue is paused or has no workers.
-        for _, listed in ipairs(call('SMEMBERS', shared .. 'rooms:' .. gid)) do
-          local most, base = string.match(listed, '^(%d+) (.*)$')
-          wake_first(room_of(gate, most), base)
-        end
-      end
+      free_slots_of(gate_id(gate), { id .. root })
     end
   end
 end

@@ -113,11 +113,15 @@ local function settle_one(entry)
 end
 
 local function let_gated_go(gated)
-  local stale = {}
-  for _, id in ipairs(refused) do stale[id] = true end
-  for _, entry in ipairs(gated) do
-    if not stale[entry[1]] then lanes().let_go(entry[1], entry[2], entry[3]) end
+  if #refused > 0 then
+    local stale, fine = {}, {}
+    for _, id in ipairs(refused) do stale[id] = true end
+    for _, entry in ipairs(gated) do
+      if not stale[entry[1]] then fine[#fine + 1] = entry end
+    end
+    gated = fine
   end
+  lanes().let_all_go(gated)
 end
 
 local function settle_all(settlements)

@@ -5,6 +5,8 @@
 --   turns  HASH lane -> tasks taken in its turn so far, of those whose turns are longer than one
 local MOST_LOOKS, TURN_MS = 1000, 0.001
 local looks, heads, turn = 0, {}, nil
+-- The lane that a task was taken from last, where others may go the same way; the task, its fields.
+local last_lane, last_packed, last_task
 local CANCELS = { cancel_newest = 'c', drop = 'k' }
 
 local function next_turn()
@@ -92,6 +94,7 @@ local function try_lane(lane, place)
   local gate, why, at = admit(gates, id .. root)
   if not gate then
     lease_head(lane, place, id, task)
+    if not task[TERMS][FAIR] then last_lane, last_packed, last_task = lane, packed, task end
     hand_on(gates)
     return id
   end
@@ -105,6 +108,78 @@ local function try_lane(lane, place)
   return nil
 end
 
+-- Whether one decision may do for several tasks: nobody waits for their gates, and none is of a line.
+local function may_run(terms)
+  local seen = {}
+  if terms[UNIQUE] then return false end
+  for _, gate in ipairs(terms[GATES]) do
+    local id = gate_id(gate)
+    if gate[LINE] or seen[id] or not nobody_at[id] then return false end
+    seen[id] = true
+  end
+  return true
+end
+
+-- Returns the first tasks of a lane that ask for the same as a packed one and stand before `bound`.
+local function alike(lane, place, bound, most, packed, credit)
+  local asked, key = packed_terms(packed), root .. ':l:' .. lane
+  local first, ids, run = call('ZRANGE', key, 0, most - 1, 'WITHSCORES'), {}, {}
+  for k = 1, #first, 2 do
+    local since = tonumber(first[k + 1])
+    -- While its place does not move, a lane that stands first goes on standing first.
+    if since < 0 or (k > 1 and since - credit > place and since - credit >= bound) then break end
+    ids[#ids + 1] = first[k]
+  end
+  local tasks = #ids > 0 and tasks_by_id(ids) or {}
+  for k, id in ipairs(ids) do
+    -- The terms end a task, and all of a lane name it in theirs: the same end is the same terms.
+    if not tasks[k] or string.sub(tasks[k], -#asked) ~= asked then break end
+    run[k] = id
+  end
+  return run
+end
+
+-- Takes up to `most` tasks of a lane, of which the first stands first in all, at once. Returns their
+-- ids, nil when the first is to be looked at by itself.
+local function try_run(lane, place, bound, most)
+  local packed, task = last_packed, last_task
+  local gates, credit = task[TERMS][GATES], LEVEL_MS * task[PRIORITY]
+  most = may_run(task[TERMS]) and count_run(gates, most) or 0
+  local ids = most > 1 and alike(lane, place, bound, most, packed, credit) or {}
+  if #ids < 2 then
+    last_lane = nil
+    return nil
+  end
+  local members = {}
+  for k, id in ipairs(ids) do members[k] = id .. root end
+  take_run_of_gates(gates, members)
+  call('ZREM', root .. ':l:' .. lane, unpack(ids))
+  call('HDEL', root .. ':gw', unpack(ids))
+  looks, heads[lane] = looks + 1, nil
+  go_on(lane, place, credit, nil)
+  return ids
+end
+
+-- Returns the place of the first plain task that was not taken.
+local function place_of_line(lists)
+  local place = HUGE
+  for _, list in ipairs(lists) do
+    if list.virtual then place = math.min(place, list.virtual) end
+  end
+  return place
+end
+
+-- Looks at the lane that stands first, {it, its place}. Returns the ids that it gave.
+local function from_lane(first, lists, most)
+  local lane, place = first[1], tonumber(first[2])
+  local run
+  if most > 1 and last_lane == lane then
+    local second = call('ZRANGE', root .. ':lanes', 1, 1, 'WITHSCORES')[2]
+    run = try_run(lane, place, math.min(tonumber(second) or HUGE, place_of_line(lists)), most)
+  end
+  return run or { try_lane(lane, place) }
+end
+
 -- Takes up to `number` tasks in the order of the claim, at most `room` of them from lanes. Returns their
 -- ids and how many came from lanes.
 local function claim_in_order(lists, number, room)
@@ -114,8 +189,8 @@ local function claim_in_order(lists, number, room)
     local plain, on = take(lists, number - #ids, tonumber(first[2]) or HUGE)
     for _, id in ipairs(plain) do ids[#ids + 1] = id end
     if first[1] then
-      local id = #ids < number and try_lane(first[1], tonumber(first[2]))
-      if id then
+      local most = math.min(number - #ids, room - from_lanes)
+      for _, id in ipairs(most > 0 and from_lane(first, lists, most) or {}) do
         ids[#ids + 1] = id
         from_lanes = from_lanes + 1
       end

@@ -7,7 +7,7 @@
 -- Reply: {1 if the queue was not known here, {place, id of the owner of its key, 1 if that is an error,
 -- place ...}}. Whatever is not named there is stored, now or by an earlier try (D2).
 local unknown = call('EXISTS', root .. ':ev') == 0 and 1 or 0
-local UNIQUE_RULE = 4
+local LANE_NAME, UNIQUE_RULE = 3, 4
 local answers, soon = {}, 0
 
 local function refuse(place, owner, is_error)
@@ -64,10 +64,66 @@ local function push_entry(place, entry)
   return wait(id, priority, now, terms)
 end
 
-local available = 0
-for place, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
-  available = available + push_entry(place, entry)
+local function is_simple(entry)
+  local terms = entry[9]
+  return entry[6] == '' and entry[4] < 0 and entry[5] < 0 and terms and terms[LANE_NAME] ~= '' and not terms[UNIQUE_RULE]
 end
+
+-- Tasks by what is asked of each, in the order in which that came first.
+local function group_by(entries, what)
+  local groups, order = {}, {}
+  for _, entry in ipairs(entries) do
+    local name = what(entry)
+    local group = groups[name]
+    if not group then
+      group = { name = name, priority = entry[2], ids = {}, fields = {} }
+      groups[name] = group
+      order[#order + 1] = group
+    end
+    local ids, fields = group.ids, group.fields
+    ids[#ids + 1] = entry[1]
+    fields[#fields + 1] = entry[1]
+    fields[#fields + 1] = entry[3]
+  end
+  return order
+end
+
+-- Stores tasks that are all new, start now and wait in lanes, a bucket and a lane at a time. Returns how
+-- many became available, nil when they have to be taken one by one: then nothing was written.
+local function push_at_once(entries)
+  local seen, all = {}, {}
+  for k, entry in ipairs(entries) do
+    local id = entry[1]
+    if seen[id] or not is_simple(entry) then return nil end
+    seen[id], all[k] = true, id
+  end
+  local buckets = group_by(entries, function(entry) return string.sub(entry[1], 1, 4) end)
+  for _, group in ipairs(buckets) do
+    for _, before in ipairs(call('HMGET', bucket(':j:', group.name), unpack(group.ids))) do
+      if before then return nil end
+    end
+  end
+  for _, group in ipairs(buckets) do
+    call('HSET', bucket(':j:', group.name), unpack(group.fields))
+    note_bucket(group.name)
+  end
+  tell('q0', table.concat(all), #all)
+  local number = 0
+  for _, group in ipairs(group_by(entries, function(entry) return entry[9][LANE_NAME] end)) do
+    number = number + lanes().join_many(group.name, group.priority, group.ids, now)
+  end
+  return number
+end
+
+local function push_all(entries)
+  local available = push_at_once(entries)
+  if available then return available end
+  available = 0
+  for place, entry in ipairs(entries) do available = available + push_entry(place, entry) end
+  return available
+end
+
+local available = push_all(cmsgpack.unpack(ARGV[2]))
 publish()
 ring(math.max(available, soon, lanes_made and lanes_made.ring_elsewhere() or 0))
 return { unknown, answers }

@@ -2,12 +2,36 @@
 INSERT INTO conveyor_task (seq, id, queue, name, priority, rank, body, lane)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: ready_new_marked_tasks
+-- Those of a push that wait in no lane.
+INSERT INTO conveyor_ready (queue, rank, ord, seq, priority)
+SELECT queue, rank, seq, seq, priority FROM conveyor_task
+WHERE seq BETWEEN ? AND ? AND lane IS NULL;
+
+-- name: lane_new_tasks
+-- And those that do, all of a lane at its end.
+INSERT INTO conveyor_laned (queue, lane, front, rank, ord, seq, priority)
+SELECT queue, lane, 1, rank, seq, seq, priority FROM conveyor_task
+WHERE seq BETWEEN ? AND ? AND lane IS NOT NULL;
+
 -- name: insert_laned
 INSERT INTO conveyor_laned (queue, lane, front, rank, ord, seq, priority)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: delete_laned
 DELETE FROM conveyor_laned WHERE queue = ? AND lane = ? AND front IN (0, 1) AND rank = ? AND ord = ?;
+
+-- name: delete_laned_through
+-- A run: the first of a lane in which nobody kept a slot.
+DELETE FROM conveyor_laned
+WHERE queue = ? AND lane = ? AND front = 1 AND (rank, ord) <= (?, ?);
+
+-- name: run
+-- The first of a lane that stand before another place in the order of the claim.
+SELECT w.rank, w.ord, t.seq, t.id, t.execution + 1, t.story, t.body
+FROM conveyor_laned w CROSS JOIN conveyor_task t ON t.seq = w.seq
+WHERE w.queue = ? AND w.lane = ? AND w.front = 1 AND (w.rank, w.ord) < (?, ?)
+ORDER BY w.rank, w.ord LIMIT ?;
 
 -- name: first_in_lane
 SELECT seq, rank, ord FROM conveyor_laned
@@ -36,11 +60,16 @@ SELECT 1 FROM conveyor_lane LIMIT 1;
 -- name: any_lane_of
 SELECT 1 FROM conveyor_lane WHERE queue = ? LIMIT 1;
 
--- name: next_lane
-SELECT l.lane, l.rank, l.ord, l.floor, l.used,
-       t.rank, coalesce(t.ord, t.seq), t.seq, t.id, t.execution + 1, t.story, t.body
+-- name: next_lanes
+-- Each with its head, and with the task behind that.
+SELECT l.lane, l.rank, l.ord, l.floor, l.used, t.rank, coalesce(t.ord, t.seq),
+       b.seq, b.rank, coalesce(b.ord, b.seq), t.seq, t.id, t.execution + 1, t.story, t.body
 FROM conveyor_lane l CROSS JOIN conveyor_task t ON t.seq = l.head
-WHERE l.queue = ? AND l.stall IS NULL ORDER BY l.rank, l.ord LIMIT 1;
+LEFT JOIN conveyor_task b ON b.seq = (
+    SELECT w.seq FROM conveyor_laned w WHERE w.queue = l.queue AND w.lane = l.lane
+      AND w.seq <> l.head ORDER BY w.front, w.rank, w.ord LIMIT 1
+)
+WHERE l.queue = ? AND l.stall IS NULL ORDER BY l.rank, l.ord LIMIT ?;
 
 -- name: any_open_lane
 SELECT 1 FROM conveyor_lane WHERE queue = ? AND stall IS NULL LIMIT 1;
@@ -63,6 +92,14 @@ SELECT lane FROM conveyor_lane WHERE stall = ? ORDER BY rank, ord LIMIT 1;
 
 -- name: rest_stall
 UPDATE conveyor_stall SET opens = NULL WHERE id = ?;
+
+-- name: any_stall
+SELECT 1 FROM conveyor_stall LIMIT 1;
+
+-- name: any_stalled
+-- Whether a lane of the queue waits for the gate.
+SELECT 1 FROM conveyor_stall s CROSS JOIN conveyor_lane l ON l.stall = s.id
+WHERE s.gate = ? AND s.queue = ? LIMIT 1;
 
 -- name: delete_stall
 DELETE FROM conveyor_stall WHERE id = ?;
@@ -118,6 +155,9 @@ SELECT gate FROM conveyor_slot WHERE seq = ?;
 
 -- name: free_slots
 DELETE FROM conveyor_slot WHERE seq = ? RETURNING gate;
+
+-- name: free_unawaited_slots
+DELETE FROM conveyor_slot WHERE seq = ?;
 
 -- name: free_slots_but_lines
 DELETE FROM conveyor_slot WHERE seq = ? AND NOT line RETURNING gate;

@@ -1,0 +1,28 @@
+"""What a worker's child does beside its tasks, for all: chores that need the app."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from conveyor.keeper.outbox import OutboxRelay
+from conveyor.system import new_id
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+    from conveyor.brokers.base import Broker
+    from conveyor.core.clock import Clock
+
+
+def chores(
+    app: Conveyor, broker: Broker, clock: Clock, dice: Callable[[], float]
+) -> list[asyncio.Task[None]]:
+    """Start them; each runs until it is cancelled."""
+    place = app.outbox
+    if place is None and app.sessions is not None:
+        place = app.sessions.kw.get("bind")
+    if place is None:
+        return []
+    relay = OutboxRelay(broker, place, clock, dice, new_id())
+    return [asyncio.create_task(relay.run(), name="conveyor-outbox")]
