@@ -12,6 +12,9 @@ from tests.faults.rules import Act, Command, Hook, Phase, Rule
 from tests.servers.ports import free_port
 
 _PORT_TRIES = 20
+# Turns of the loop from a connection's accept() to the first line of `_accept`: transport,
+# `connection_made`, task; a task that is cancelled before its first line closes nothing.
+_TURNS_TO_ACCEPT = 4
 
 
 class Engine:
@@ -80,6 +83,8 @@ class Engine:
     async def close(self) -> None:
         """Stop listening and end all connections."""
         self.refuse()
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -87,7 +87,8 @@ async def test_a_deploy_deletes_what_its_code_no_longer_declares(
         monkeypatch.delenv("ALSO")
         with running(tmp_path, target=TARGET, url=sqlite_url) as new:
             await soon(lambda: names_are(["leap day", "tick"]))
-            assert "'hourly' is not in the code of tests.schedules.clockwork:app" in new.text
+            deleted = "'hourly' is not in the code of tests.schedules.clockwork:app"
+            await soon(lambda: deleted in new.text)
             old.children()[0].kill()
             eventually(lambda: old.text.count("ready") == 2)
             eventually(lambda: len(old.children()) == 1)
