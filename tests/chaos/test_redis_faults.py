@@ -1,6 +1,7 @@
 """What servers do to us: scripts forgotten, connections killed, memory full, data wiped (C15)."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -79,12 +80,14 @@ async def test_work_goes_on_while_connections_are_killed(rig: Rig, server: Valke
     await rig.push(*tasks)
     finished: set[str] = set()
     stop = asyncio.Event()
+    dice = random.Random(1)
 
     async def kill() -> None:
         with server.client() as client:
             while not stop.is_set():
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                await asyncio.sleep(0.01)
+                # No fixed pace: one in step with `until` kills every connection before its use.
+                await asyncio.sleep(dice.uniform(0, 0.06))
 
     async def all_done() -> bool:
         await rig.broker.renew(["w"], 60)
