@@ -80,13 +80,12 @@ async def test_work_goes_on_while_connections_are_killed(rig: Rig, server: Valke
     await rig.push(*tasks)
     finished: set[str] = set()
     stop = asyncio.Event()
-    dice = random.Random(1)
+    dice = random.Random(1)  # one pace, in step with `until`, would let nothing through
 
     async def kill() -> None:
         with server.client() as client:
             while not stop.is_set():
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                # No fixed pace: one in step with `until` kills every connection before its use.
                 await asyncio.sleep(dice.uniform(0, 0.06))
 
     async def all_done() -> bool:
