@@ -72,8 +72,16 @@ def starts(log: Path) -> list[tuple[int, int]]:
 
 
 async def started(log: Path, count: int) -> None:
-    """Wait until so many starts are on record."""
-    await soon(lambda: len(starts(log)) >= count, PATIENCE)
+    """Wait until so many starts are on record; when they do not come, tell what is known."""
+    try:
+        await soon(lambda: len(starts(log)) >= count, PATIENCE)
+    except AssertionError as stall:
+        inspector = await app.inspector()
+        stall.add_note(f"started: {len(starts(log))} of {count}; {await inspector.counts()}")
+        stall.add_note(f"workers: {await inspector.workers()}")
+        for said in sorted(log.parent.glob("*.err")):
+            stall.add_note(f"{said.name}: {said.read_text()[-4_000:]}")
+        raise
 
 
 async def settle_accounts(handles: Sequence[Handle[int]], log: Path) -> Counts:

@@ -59,6 +59,64 @@ async def test_a_child_that_dies_while_starting_ends_the_worker(
     assert "ended with exit code 7" in worker.text
 
 
+SLOW_THE_FIRST_TIME = """
+import pathlib, time
+from conveyor import Conveyor
+
+if not pathlib.Path("once").exists():
+    pathlib.Path("once").touch()
+    time.sleep(60)
+app = Conveyor()
+"""
+
+
+async def test_a_child_killed_from_outside_while_starting_is_replaced(
+    store: Broker, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_THE_FIRST_TIME)
+    with running(tmp_path, target="slow:app") as worker:
+        eventually((tmp_path / "once").exists)
+        child_of(worker).kill()
+        eventually(partial(_was_ready, worker, 1))
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0
+    assert "while it was starting, child" in worker.text
+
+
+FATAL_THE_SECOND_TIME = """
+import os, pathlib
+from conveyor import Conveyor
+
+try:
+    pathlib.Path("first").touch(exist_ok=False)
+except FileExistsError:
+    while not pathlib.Path("go").exists():
+        pass
+    try:
+        pathlib.Path("second").touch(exist_ok=False)
+        os._exit(7)
+    except FileExistsError:
+        pass
+app = Conveyor()
+
+@app.task(name="tests.worker.apps.let_go")
+async def let_go():
+    pathlib.Path("go").touch()
+"""
+
+
+async def test_a_child_that_dies_while_starting_spares_one_at_work(
+    store: Broker, tmp_path: Path
+) -> None:
+    (tmp_path / "fatal.py").write_text(FATAL_THE_SECOND_TIME)
+    await enqueue(store, "let_go")
+    with running(tmp_path, target="fatal:app", processes=2) as worker:
+        eventually(partial(_was_ready, worker, 2))
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0
+    assert "ended with exit code 7" in worker.text
+
+
 # -- watching
 
 

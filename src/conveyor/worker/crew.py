@@ -36,13 +36,17 @@ class Crew:
         self.new_token = new_token
         self.host = socket.gethostname()
         self.children: set[Offspring] = set()
-        self.proven = False
-        """Whether a child of ours ever made a step: then one that cannot start is no mistake of
-        the user's in starting this worker."""
+        self._proven = False
         self.ending = asyncio.Event()
         self.changed = asyncio.Event()
         """Files have changed since a child last failed to start (`--reload`)."""
         self.code = EXIT_OK
+
+    def is_proven(self) -> bool:
+        """Whether a child of ours ever made a step, as far as this was asked while it lived: then
+        one that cannot start is no mistake of the user's in starting this worker."""
+        self._proven = self._proven or any(child.board.last_step > 0 for child in self.children)
+        return self._proven
 
     @property
     def is_ending(self) -> bool:

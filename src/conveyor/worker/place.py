@@ -76,7 +76,7 @@ class Place:
         if crew.is_ending or child.stopping:
             return crew.is_ending
         why = child.refusal or child.fault or f"while it was starting, child {child.pid} {exit_}"
-        if not crew.proven:
+        if not (crew.is_proven() or exit_.was_asked_for):
             crew.give_up(why, exit_.code if child.refusal and exit_.code else EXIT_FAILURE)
             return True
         log.error("%s", why)
@@ -127,10 +127,10 @@ class Place:
 
     async def _after(self, child: Offspring, exit_: Exit, link: Link) -> bool:
         crew = self._crew
-        crew.proven = crew.proven or child.board.last_step > 0
+        proven = crew.is_proven()
         if not child.disowned:
             await self._bury(child, exit_, link)
-        if child.fault is not None and not crew.proven:
+        if child.fault is not None and not proven:
             crew.give_up(child.fault, EXIT_FAILURE)
         return crew.is_ending or (crew.settings.burst and exit_.code == EXIT_OK)
 

@@ -17,6 +17,7 @@ import msgspec
 from conveyor.worker.frames import FrameReader, frame
 
 KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+_FROM_OUTSIDE = (KILL, signal.SIGTERM, signal.SIGINT)
 _KIB = 1_024
 _MIB = 1_024 * 1_024
 
@@ -29,6 +30,11 @@ class Exit(msgspec.Struct, frozen=True):
     """Most resident memory it ever had, bytes; 0 where the system does not tell."""
     at_most: bool = False
     """Whether `peak_rss` is only an upper bound."""
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether somebody outside ended it (a person, a kernel short of memory), not its code."""
+        return -self.code in _FROM_OUTSIDE
 
     def __str__(self) -> str:
         """Say it in words, for logs and errors."""
