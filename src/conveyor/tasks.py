@@ -18,6 +18,7 @@ from typing import (
     Literal,
     ParamSpec,
     Protocol,
+    Self,
     TypeAlias,
     TypeVar,
     overload,
@@ -26,8 +27,8 @@ from typing import (
 import msgspec
 
 from conveyor.core.amounts import count, seconds
-from conveyor.core.codec import decoder
-from conveyor.core.errors import InvalidOption
+from conveyor.core.codec import decoder, encode
+from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.evolution import Evolution
 from conveyor.core.options import (
     Options,
@@ -114,6 +115,20 @@ class BoundTask(Generic[T]):
         self.args = args
         self.kwargs = kwargs
         self.rules = rules
+
+    def checked(self) -> Self:
+        """Return this call, whose arguments came as JSON, once they fit the types of the function:
+        JSON knows fewer types than Python. Raises `InvalidArguments`, `NotSerialisable`.
+        """
+        definition = self.definition
+        payload = encode((self.args, self.kwargs), what=f"arguments of {definition.name}")
+        try:
+            definition.signature.decode(payload)
+        except ValueError as exc:
+            raise InvalidArguments(
+                f"{definition.name}{definition.signature.text}: {exc}; nothing was enqueued"
+            ) from None
+        return self
 
 
 class Enqueuer(Generic[P, T]):

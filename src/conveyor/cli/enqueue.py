@@ -76,8 +76,7 @@ def bound_call(
         *cast("list[Any]", parse_json(args, "--args", list)),
         **cast("dict[str, Any]", parse_json(kwargs, "--kwargs", dict)),
     )
-    _check_types(call)
-    return app, call
+    return app, call.checked()
 
 
 async def _enqueue(app: Any, call: Any, wait: float | None) -> None:
@@ -90,22 +89,6 @@ async def _enqueue(app: Any, call: Any, wait: float | None) -> None:
             except TimeoutError as exc:
                 typer.echo(f"error: {exc}", err=True)
                 raise typer.Exit(1) from None
-
-
-def _check_types(call: Any) -> None:
-    """JSON knows fewer types than Python: a worker would refuse what does not fit, so say it now.
-    Raises `InvalidArguments`."""
-    from conveyor.core.codec import encode
-    from conveyor.core.errors import InvalidArguments
-
-    definition = call.definition
-    payload = encode((call.args, call.kwargs), what=f"arguments of {definition.name}")
-    try:
-        definition.signature.decode(payload)
-    except ValueError as exc:
-        raise InvalidArguments(
-            f"{definition.name}{definition.signature.text}: {exc}; nothing was enqueued"
-        ) from None
 
 
 def priority_of(text: str | None) -> int | str | None:

@@ -74,9 +74,12 @@ app.add_typer(effects.outbox, name="outbox")
 
 
 def add_commands(root_app: typer.Typer) -> None:
-    """Add what other packages offer: each entry point is a Typer app or a function."""
+    """Add what other packages offer: each entry point is a Typer app or a function. It may take
+    the place of one of ours: the console's `up` also runs the console."""
     for point in entry_points(group="conveyor.commands"):
         extra = point.load()
+        ours = root_app.registered_commands
+        ours[:] = [command for command in ours if command.name != point.name]
         if isinstance(extra, typer.Typer):
             root_app.add_typer(extra, name=point.name)
         else:

@@ -1,0 +1,1 @@
+"""The operations console of Conveyor: REST API, identity, history, live events, alerts."""

@@ -1,0 +1,225 @@
+"""Sign in, stay signed in, sign out; one's own account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import select
+
+from conveyor_console.account.schemas import (
+    Granted,
+    Login,
+    Me,
+    PasswordChange,
+    Refresh,
+    Registration,
+    SessionOut,
+    UserOut,
+)
+from conveyor_console.auth import accounts, sessions
+from conveyor_console.auth.access import (
+    ACCESS_COOKIE,
+    CSRF_COOKIE,
+    REFRESH_COOKIE,
+    Myself,
+    unauthenticated,
+)
+from conveyor_console.auth.models import Role, Session, User
+from conveyor_console.auth.sessions import Grant, Origin, ReusedToken
+from conveyor_console.auth.tokens import BadToken
+from conveyor_console.deps import Reading, Writing, console_of
+from conveyor_console.kit.problems import Problem, problems
+
+if TYPE_CHECKING:
+    from conveyor_console.console import Console
+
+router = APIRouter(prefix="/auth", tags=["auth"], responses=problems(401, 403, 422))
+_REFRESH_PATH = "/api/v1/auth"
+
+
+@router.post("/login", responses=problems(429))
+async def login(body: Login, request: Request, response: Response) -> Granted:
+    """Sign in with e-mail and password."""
+    console = console_of(request)
+    origin = _origin(request, console)
+    account = body.email.strip().lower()
+    wait = console.throttle.wait(account, origin.ip)
+    if wait > 0:
+        seconds = int(wait) + 1
+        raise Problem(
+            429,
+            f"too many failed sign-ins: try again in {seconds} s",
+            headers={"Retry-After": str(seconds)},
+        )
+    async with console.database.reading() as db:
+        user = await db.scalar(select(User).where(User.email == account))
+    good = await console.passwords.matches(
+        body.password, None if user is None else user.password_hash
+    )
+    if user is None or not good or user.disabled_at is not None:
+        console.throttle.failed(account, origin.ip)
+        raise unauthenticated("the e-mail address or the password is wrong")
+    console.throttle.succeeded(account, origin.ip)
+    async with console.database.writing() as db:
+        user = await db.get_one(User, user.id)
+        grant = await console.sessions.begin(
+            db, user, console.new_id(), origin, console.clock.now()
+        )
+    return _granted(console, response, grant)
+
+
+@router.post("/register", status_code=201, responses=problems(409))
+async def register(body: Registration, request: Request, response: Response) -> Granted:
+    """Make an account: while registration is open, or with an invitation."""
+    console = console_of(request)
+    mode = console.settings.registration
+    if mode == "closed" or (mode == "invitation" and not body.invitation):
+        raise Problem(403, "registration is by invitation of an administrator")
+    email = accounts.normal_email(body.email)
+    _check_password(body.password, email)
+    hashed = await console.passwords.hash(body.password)
+    now = console.clock.now()
+    async with console.database.writing() as db:
+        role = Role.VIEWER
+        if body.invitation:
+            role = await accounts.accept_invitation(db, body.invitation, email, now)
+        user = await accounts.create_user(
+            db,
+            user_id=console.new_id(),
+            email=email,
+            password_hash=hashed,
+            role=role,
+            now=now,
+            name=body.name,
+        )
+        grant = await console.sessions.begin(
+            db, user, console.new_id(), _origin(request, console), now
+        )
+    return _granted(console, response, grant)
+
+
+@router.post("/refresh")
+async def refresh(request: Request, response: Response, body: Refresh | None = None) -> Granted:
+    """Exchange a refresh token, of the body or the cookie, for its successor."""
+    console = console_of(request)
+    token = (body and body.refresh_token) or request.cookies.get(REFRESH_COOKIE, "")
+    if not token:
+        raise unauthenticated("no refresh token: sign in")
+    now = console.clock.now()
+    try:
+        async with console.database.writing() as db:
+            grant = await console.sessions.go_on(db, token, now)
+    except ReusedToken as exc:
+        async with console.database.writing() as db:
+            await sessions.end(db, "reuse", now, user_id=exc.user_id, session_id=exc.session_id)
+        raise unauthenticated(str(exc)) from None
+    except BadToken as exc:
+        raise unauthenticated(str(exc)) from None
+    return _granted(console, response, grant)
+
+
+@router.post("/logout", status_code=204)
+async def logout(myself: Myself, db: Writing, request: Request, response: Response) -> None:
+    """End this session."""
+    now = console_of(request).clock.now()
+    await sessions.end(db, "logout", now, user_id=myself.user_id, session_id=myself.session_id)
+    for cookie, path in ((ACCESS_COOKIE, "/"), (CSRF_COOKIE, "/"), (REFRESH_COOKIE, _REFRESH_PATH)):
+        response.delete_cookie(cookie, path=path)
+
+
+@router.get("/me")
+async def me(myself: Myself, db: Reading, request: Request) -> Me:
+    """Who you are and what you may do."""
+    user = await db.get_one(User, myself.user_id)
+    csrf = myself.session_id and console_of(request).gate.csrf_token(myself.session_id)
+    return Me(
+        user=UserOut.model_validate(user),
+        permissions=sorted(myself.permissions),
+        csrf_token=csrf,
+    )
+
+
+@router.post("/password", status_code=204, responses=problems(429))
+async def change_password(body: PasswordChange, myself: Myself, request: Request) -> None:
+    """Change one's password; every other session of this user ends."""
+    console = console_of(request)
+    ip = _origin(request, console).ip
+    async with console.database.reading() as db:
+        user = await db.get_one(User, myself.user_id)
+    if console.throttle.wait(user.email, ip) > 0:
+        raise Problem(429, "too many tries: wait a while", headers={"Retry-After": "60"})
+    if not await console.passwords.matches(body.current, user.password_hash):
+        console.throttle.failed(user.email, ip)
+        raise Problem(403, "the current password is wrong")
+    _check_password(body.new, user.email)
+    hashed = await console.passwords.hash(body.new)
+    now = console.clock.now()
+    async with console.database.writing() as db:
+        user = await db.get_one(User, myself.user_id)
+        user.password_hash, user.updated_at = hashed, now
+        await sessions.end(db, "password", now, user_id=user.id, but=myself.session_id)
+
+
+@router.get("/sessions")
+async def list_sessions(myself: Myself, db: Reading, request: Request) -> list[SessionOut]:
+    """One's own living sessions, the latest first."""
+    now = console_of(request).clock.now()
+    found = await db.scalars(
+        select(Session)
+        .where(Session.user_id == myself.user_id, Session.revoked_at.is_(None))
+        .where(Session.expires_at > now)
+        .order_by(Session.last_used_at.desc())
+        .limit(200)
+    )
+    return [
+        SessionOut.model_validate(one).model_copy(update={"current": one.id == myself.session_id})
+        for one in found
+    ]
+
+
+@router.delete("/sessions/{session_id}", status_code=204, responses=problems(404))
+async def end_session(session_id: str, myself: Myself, db: Writing, request: Request) -> None:
+    """End one of one's own sessions."""
+    now = console_of(request).clock.now()
+    ended = await sessions.end(db, "ended", now, user_id=myself.user_id, session_id=session_id)
+    if not ended:
+        raise Problem(404, "you have no such session")
+
+
+def _origin(request: Request, console: Console) -> Origin:
+    return Origin(console.addresses.of(request), request.headers.get("user-agent", ""))
+
+
+def _check_password(password: str, email: str) -> None:
+    weak = accounts.weakness(password, email)
+    if weak is not None:
+        raise Problem(422, weak, errors=[{"in": "body", "pointer": "/password", "detail": weak}])
+
+
+def _granted(console: Console, response: Response, grant: Grant) -> Granted:
+    """Answer with the tokens, in the body and as cookies."""
+    csrf = console.gate.csrf_token(grant.session_id)
+    seconds = int((grant.expires_at - console.clock.now()).total_seconds())
+    access_seconds = console.settings.access_seconds
+    for name, value, path, age, hidden in (
+        (ACCESS_COOKIE, grant.access, "/", access_seconds, True),
+        (REFRESH_COOKIE, grant.refresh, _REFRESH_PATH, seconds, True),
+        (CSRF_COOKIE, csrf, "/", seconds, False),
+    ):
+        response.set_cookie(
+            name,
+            value,
+            max_age=age,
+            path=path,
+            secure=console.settings.cookie_secure,
+            httponly=hidden,
+            samesite="strict",
+        )
+    return Granted(
+        access_token=grant.access,
+        expires_in=access_seconds,
+        refresh_token=grant.refresh,
+        csrf_token=csrf,
+        user=UserOut.model_validate(grant.user),
+    )

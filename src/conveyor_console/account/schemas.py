@@ -1,0 +1,99 @@
+"""What goes over the wire about accounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conveyor_console.auth.models import Role
+from conveyor_console.auth.passwords import LONGEST
+
+Email = Annotated[str, Field(min_length=3, max_length=254, examples=["ada@example.com"])]
+Password = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+
+
+class Strict(BaseModel):
+    """A body: what it does not know is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Login(Strict):
+    """Credentials."""
+
+    email: Email
+    password: Password
+
+
+class Registration(Strict):
+    """A new account."""
+
+    email: Email
+    password: Password
+    name: str = Field(default="", max_length=200)
+    invitation: str | None = Field(default=None, max_length=100)
+
+
+class PasswordChange(Strict):
+    """Both passwords: a session that was left open does not change one."""
+
+    current: Password
+    new: Password
+
+
+class UserOut(BaseModel):
+    """A user as everybody may see them."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    disabled_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    last_login_at: datetime | None
+
+
+class Granted(BaseModel):
+    """A sign-in. The refresh token is in an httpOnly cookie, and here for machines."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int
+    """Seconds."""
+    refresh_token: str
+    csrf_token: str
+    """What a page that signs in by cookie sends as `X-CSRF-Token` with every change."""
+    user: UserOut
+
+
+class Refresh(Strict):
+    """For machines; browsers send their cookie instead."""
+
+    refresh_token: str | None = Field(default=None, max_length=200)
+
+
+class SessionOut(BaseModel):
+    """One sign-in."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    ip: str
+    agent: str
+    current: bool = False
+
+
+class Me(BaseModel):
+    """Who you are and what you may do."""
+
+    user: UserOut
+    permissions: list[str]
+    csrf_token: str | None

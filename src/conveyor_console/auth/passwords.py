@@ -1,0 +1,45 @@
+"""Passwords: Argon2id (RFC 9106), off the event loop, few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+T = TypeVar("T")
+SHORTEST, LONGEST = 12, 256
+AT_A_TIME = 2
+"""A hash takes a core and 64 MB for a tenth of a second: more at once would starve the API."""
+
+
+class Passwords:
+    """Hashes and checks passwords in threads of its own."""
+
+    def __init__(self) -> None:
+        self._hash = PasswordHash((Argon2Hasher(),))
+        self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="conveyor-passwords")
+        self._nobody: str | None = None
+
+    async def hash(self, password: str) -> str:
+        """Return what to store for a password."""
+        return await self._away(self._hash.hash, password)
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """Whether it is the password. Without a user (`stored` is None) it takes as long."""
+        if stored is None:
+            if self._nobody is None:
+                self._nobody = await self.hash("somebody who is not there")
+            await self._away(self._hash.verify, password, self._nobody)
+            return False
+        return await self._away(self._hash.verify, password, stored)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _away(self, function: Callable[..., T], *args: str) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)

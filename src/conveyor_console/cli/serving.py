@@ -1,0 +1,99 @@
+"""Runs the ASGI server, alone or with a worker beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from conveyor import Conveyor
+from conveyor_console.app import create_app
+from conveyor_console.settings import Settings, is_loopback
+
+_DRAIN = 40.0
+"""Seconds a worker gets to drain (contract D7), and some."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says where it listens in our words, and ends with what runs beside it."""
+
+    def __init__(self, config: uvicorn.Config, beside: subprocess.Popen[bytes] | None) -> None:
+        super().__init__(config)
+        self._beside = beside
+
+    async def startup(self, sockets: list[object] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            sys.stderr.write(f"console: http://{shown}:{port}\n")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the worker beside us."""
+        if self._beside is not None and self._beside.poll() is not None:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Tell the worker too: it drains while requests end."""
+        if self._beside is not None and self._beside.poll() is None:
+            self._beside.send_signal(signal.SIGTERM)
+        super().handle_exit(sig, frame)
+
+
+def serve_until_stopped(
+    queue: Conveyor,
+    settings: Settings,
+    host: str,
+    port: int,
+    beside: subprocess.Popen[bytes] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    if not is_loopback(host) and "cookie_secure" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"cookie_secure": True})
+    config = uvicorn.Config(
+        create_app(queue, settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # see kit/addresses.py
+        timeout_graceful_shutdown=10,
+    )
+    server = Server(config, beside)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
+
+
+def worker_beside(
+    target: str,
+    options: Sequence[str],
+    queue: Conveyor,
+    settings: Settings,
+    host: str,
+    port: int,
+) -> int:
+    """Run a worker as a process of its own, and the console here; one ends with the other."""
+    command = [sys.executable, "-m", "conveyor", "worker", target, "--url", queue.url, *options]
+    # A group of its own: Ctrl-C reaches it once, through us, and not twice.
+    worker = subprocess.Popen(command, start_new_session=os.name == "posix")
+    try:
+        code = serve_until_stopped(queue, settings, host, port, beside=worker)
+    finally:
+        if worker.poll() is None:
+            worker.terminate()
+        try:
+            ended = worker.wait(_DRAIN)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            ended = 1
+    return code or ended

@@ -1,0 +1,70 @@
+"""Everything a running console is made of, put together in one place and closed in one place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from conveyor import Conveyor
+from conveyor_console.auth.access import Gate
+from conveyor_console.auth.accounts import first_administrator
+from conveyor_console.auth.passwords import Passwords
+from conveyor_console.auth.principals import Principals
+from conveyor_console.auth.sessions import Sessions
+from conveyor_console.auth.throttle import Throttle
+from conveyor_console.auth.tokens import Tokens
+from conveyor_console.db import schema
+from conveyor_console.db.engine import Database
+from conveyor_console.db.epoch import Epoch
+from conveyor_console.kit.addresses import Addresses
+from conveyor_console.kit.clock import Clock
+from conveyor_console.settings import Settings
+
+log = logging.getLogger("conveyor.console")
+
+
+class Console:
+    """The parts of one console process. `settings` must have a secret."""
+
+    def __init__(
+        self, queue: Conveyor, settings: Settings, clock: Clock, new_id: Callable[[], str]
+    ) -> None:
+        self.queue = queue
+        self.settings = settings
+        self.clock = clock
+        self.new_id = new_id
+        self.database = Database(settings.database_for(queue.url))
+        self.epoch = Epoch(self.database)
+        self.tokens = Tokens(settings.secret, settings.access_seconds)
+        self.passwords = Passwords()
+        self.throttle = Throttle(clock)
+        self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
+        self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
+        self.addresses = Addresses(settings.trusted_proxies)
+
+    async def open(self) -> None:
+        """Check the schema (on SQLite bring it up to date) and make the first administrator.
+        Raises `SchemaMismatch`, `InvalidOption`."""
+        if self.database.is_sqlite:
+            await schema.upgrade(self.database)
+        await schema.check(self.database)
+        email, password = self.settings.admin_email, self.settings.admin_password
+        if email is None or password is None:
+            return
+        async with self.database.writing() as db:
+            made = await first_administrator(
+                db,
+                self.passwords,
+                user_id=self.new_id(),
+                email=email,
+                password=password.get_secret_value(),
+                now=self.clock.now(),
+            )
+        if made is not None:
+            log.info("made the first administrator, %s", made.email)
+
+    async def close(self) -> None:
+        """Close what was opened; the queue's connections are its owner's."""
+        self.passwords.close()
+        await self.epoch.close()
+        await self.database.close()

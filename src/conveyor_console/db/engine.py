@@ -1,0 +1,95 @@
+"""One engine, and a session per request: one request is one commit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from conveyor.errors import InvalidOption
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+class Database:
+    """The console's database at `url`, e.g. `sqlite:///conveyor.db` or `postgresql://…`."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.engine = _engine(url, pool_size)
+        self._reading = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writing = async_sessionmaker(
+            self.engine.execution_options(writes=True), expire_on_commit=False
+        )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is one file, with one writer at a time."""
+        return self.engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session to look something up with."""
+        async with self._reading() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits when the block ends, and rolls back when it fails. On SQLite it
+        waits for its turn as the one writer at once, and so never fails in the middle."""
+        async with self._writing() as session, session.begin():
+            yield session
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def async_url(url: str) -> str:
+    """Return the SQLAlchemy URL of a database. Raises `InvalidOption`."""
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+    except ArgumentError:
+        raise InvalidOption("CONVEYOR_DATABASE_URL is not a database URL") from None
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
+        raise InvalidOption(
+            f"the console keeps its data in SQLite or PostgreSQL, not in {backend!r}: "
+            "set CONVEYOR_DATABASE_URL to sqlite:///… or postgresql://…"
+        )
+    return parsed.set(drivername=_DRIVERS[backend]).render_as_string(hide_password=False)
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    full = async_url(url)
+    if full.startswith("sqlite"):
+        engine = create_async_engine(full, pool_size=pool_size, connect_args={"timeout": 10})
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(full, pool_size=pool_size, max_overflow=5, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # The driver would begin transactions by itself, at the first write only.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A reader that turns writer fails at once when another wrote meanwhile (SQLITE_BUSY_SNAPSHOT):
+    # who means to write says so, and waits its turn.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

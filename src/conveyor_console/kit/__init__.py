@@ -1,0 +1,1 @@
+"""What every noun of the API is made with: problems, pages, filters, entity tags."""

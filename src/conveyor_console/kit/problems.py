@@ -1,0 +1,165 @@
+"""Errors as `application/problem+json` (RFC 9457): what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from conveyor import errors
+
+log = logging.getLogger("conveyor.console")
+MEDIA_TYPE = "application/problem+json"
+_TITLES = {
+    400: "Bad request",
+    401: "Not signed in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    412: "Changed meanwhile",
+    413: "Too large",
+    415: "Not JSON",
+    422: "Invalid input",
+    428: "If-Match is missing",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Unavailable",
+}
+
+
+class Problem(Exception):
+    """An answer that is an error. `detail` is a sentence for people; `errors` point at fields."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+        self.more = more
+
+
+def response(request: Request, problem: Problem) -> Response:
+    """Render a problem."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(problem.status, "Error"),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.url.path,
+        **problem.more,
+    }
+    if problem.errors:
+        body["errors"] = list(problem.errors)
+    return Response(
+        orjson.dumps(body), problem.status, dict(problem.headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+class ProblemOut(BaseModel):
+    """An error as RFC 9457 describes it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, Any]] = []
+    """Which fields were wrong: `in`, `pointer` (RFC 6901), `detail`."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document these answers of a route."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
+    return {
+        status: {"description": _TITLES.get(status, "Error"), "content": content}
+        for status in statuses
+    }
+
+
+_STATUSES: tuple[tuple[type[errors.ConveyorError], int], ...] = (
+    (errors.TaskNotFound, 404),
+    (errors.ScheduleNotFound, 404),
+    (errors.WorkflowNotFound, 404),
+    (errors.IdempotencyConflict, 409),
+    (errors.NotUnique, 409),
+    (errors.ResultExpired, 410),
+    (errors.PayloadTooLarge, 413),
+    (errors.BrokerFull, 503),
+    (errors.BrokerError, 503),
+    (errors.UnknownTask, 422),
+    (errors.InvalidArguments, 422),
+    (errors.NotSerialisable, 422),
+    (errors.InvalidOption, 422),
+)
+"""What the queue's own errors are over HTTP, the most special first."""
+
+
+def of_queue_error(error: errors.ConveyorError) -> Problem:
+    """Say an error of the queue in terms of HTTP."""
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            headers = {"Retry-After": "2"} if status == 503 else None
+            return Problem(status, str(error), headers=headers)
+    return Problem(400, str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app leave as a problem."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, exc: Problem) -> Response:
+        return response(request, exc)
+
+    @app.exception_handler(errors.ConveyorError)
+    async def queue_error(request: Request, exc: errors.ConveyorError) -> Response:
+        return response(request, of_queue_error(exc))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, exc: HTTPException) -> Response:
+        detail = str(exc.detail or _TITLES.get(exc.status_code, "Error"))
+        if exc.status_code == 404 and detail == "Not Found":
+            detail = f"there is nothing at {request.url.path}"
+        return response(request, Problem(exc.status_code, detail, headers=exc.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, exc: RequestValidationError) -> Response:
+        found = [_field_error(error) for error in exc.errors()]
+        first = found[0]
+        where = first["pointer"] or first["in"]
+        rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return response(request, Problem(422, f"{where}: {first['detail']}{rest}", errors=found))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, exc: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+        return response(request, Problem(500, "something went wrong; the log of the console knows"))
+
+
+def _field_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    place, *path = error["loc"]
+    pointer = "".join(f"/{_escaped(str(part))}" for part in path)
+    return {"in": str(place), "pointer": pointer, "detail": str(error["msg"])}
+
+
+def _escaped(part: str) -> str:
+    """Escape a step of a JSON pointer (RFC 6901 §3)."""
+    return part.replace("~", "~0").replace("/", "~1")

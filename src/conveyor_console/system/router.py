@@ -1,0 +1,51 @@
+"""Is it alive, is it ready, what is it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import text
+
+from conveyor import __version__
+from conveyor_console.auth.access import needs
+from conveyor_console.auth.permissions import Permission
+from conveyor_console.deps import console_of
+from conveyor_console.kit.problems import Problem, problems
+
+router = APIRouter(prefix="/system", tags=["system"], responses=problems(401, 403))
+probes = APIRouter(tags=["probes"])
+
+
+@probes.get("/livez")
+async def livez() -> dict[str, str]:
+    """The loop turns."""
+    return {"status": "alive"}
+
+
+@probes.get("/readyz", responses=problems(503))
+async def readyz(request: Request) -> dict[str, str]:
+    """The queue and the database answer."""
+    console = console_of(request)
+    await (await console.queue.inspector()).queue_names()
+    try:
+        async with console.database.reading() as db:
+            await db.execute(text("SELECT 1"))
+    except OSError as exc:
+        raise Problem(503, f"the console's database does not answer: {exc}") from None
+    return {"status": "ready"}
+
+
+@router.get("/info", dependencies=[needs(Permission.SYSTEM_READ)])
+async def info(request: Request) -> dict[str, Any]:
+    """What runs here; no secrets."""
+    console = console_of(request)
+    client = await console.queue.client()
+    return {
+        "version": __version__,
+        "broker": client.broker.url,
+        "database": console.database.engine.url.render_as_string(hide_password=True),
+        "registration": console.settings.registration,
+        "history_days": console.settings.history_days,
+        "task_definitions": sorted(console.queue.definitions),
+    }
