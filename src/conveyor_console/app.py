@@ -14,6 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
 from conveyor_console.auth.access import needs
+from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console
 from conveyor_console.kit import problems
@@ -35,12 +36,19 @@ def create_app(
     *,
     clock: Clock | None = None,
     new_id: Callable[[], str] | None = None,
+    passwords: Passwords | None = None,
 ) -> FastAPI:
     """Make the console of a queue. Raises `InvalidOption` for settings that cannot be."""
     from uuid_utils import uuid7
 
     settings = (settings or Settings()).with_secret()
-    console = Console(queue, settings, clock or SystemClock(), new_id or (lambda: str(uuid7())))
+    console = Console(
+        queue,
+        settings,
+        clock or SystemClock(),
+        new_id or (lambda: str(uuid7())),
+        passwords or Passwords(),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

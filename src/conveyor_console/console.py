@@ -27,7 +27,12 @@ class Console:
     """The parts of one console process. `settings` must have a secret."""
 
     def __init__(
-        self, queue: Conveyor, settings: Settings, clock: Clock, new_id: Callable[[], str]
+        self,
+        queue: Conveyor,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        passwords: Passwords,
     ) -> None:
         self.queue = queue
         self.settings = settings
@@ -36,7 +41,7 @@ class Console:
         self.database = Database(settings.database_for(queue.url))
         self.epoch = Epoch(self.database)
         self.tokens = Tokens(settings.secret, settings.access_seconds)
-        self.passwords = Passwords()
+        self.passwords = passwords
         self.throttle = Throttle(clock)
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)

@@ -62,7 +62,7 @@ class Granted(BaseModel):
     """A sign-in. The refresh token is in an httpOnly cookie, and here for machines."""
 
     access_token: str
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind, no secret
     expires_in: int
     """Seconds."""
     refresh_token: str

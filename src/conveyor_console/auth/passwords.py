@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pwdlib import PasswordHash
+from pwdlib.hashers import HasherProtocol
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 T = TypeVar("T")
@@ -19,8 +20,8 @@ AT_A_TIME = 2
 class Passwords:
     """Hashes and checks passwords in threads of its own."""
 
-    def __init__(self) -> None:
-        self._hash = PasswordHash((Argon2Hasher(),))
+    def __init__(self, hasher: HasherProtocol | None = None) -> None:
+        self._hash = PasswordHash((hasher or Argon2Hasher(),))
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="conveyor-passwords")
         self._nobody: str | None = None
 

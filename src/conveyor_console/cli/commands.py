@@ -50,7 +50,7 @@ def up(
         queue, settings = _prepare(target, url, host)
         for line in [*migrate_url(queue.url), *asyncio.run(_migrate(queue.url, settings))]:
             typer.echo(line, err=True)
-        raise typer.Exit(worker_beside(target, options, queue, settings, host, port))
+        raise typer.Exit(worker_beside(target, options, queue, settings, host=host, port=port))
 
 
 @console.command()

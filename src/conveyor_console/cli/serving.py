@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,9 +28,9 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._beside = beside
 
-    async def startup(self, sockets: list[object] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
-        await super().startup(sockets)  # type: ignore[arg-type]
+        await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
@@ -79,6 +80,7 @@ def worker_beside(
     options: Sequence[str],
     queue: Conveyor,
     settings: Settings,
+    *,
     host: str,
     port: int,
 ) -> int:

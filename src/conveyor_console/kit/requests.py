@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,7 +77,8 @@ class BodyLimit:
             message = await receive()
             came += len(message.get("body", b""))
             if came > most:
-                raise too_large(most)
+                # FastAPI turns other errors amid a body into a 400.
+                raise HTTPException(413, too_large(most).detail)
             return message
 
         await self._app(scope, counted, send)

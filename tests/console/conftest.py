@@ -1,0 +1,162 @@
+"""A console over a queue, on each of its databases, with a clock that the test holds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from conveyor import Conveyor, Retry
+from conveyor_console.app import create_app
+from conveyor_console.auth.accounts import create_user
+from conveyor_console.auth.models import Role
+from conveyor_console.auth.passwords import Passwords
+from conveyor_console.console import Console
+from conveyor_console.db import schema
+from conveyor_console.settings import Settings
+
+PASSWORD = "a password of some length"
+QUICK = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
+SECRET = "a secret of the tests, long enough for HS256"
+
+
+class TestClock:
+    """Time that stands still until told otherwise."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+        self._monotonic = 1_000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The console's own database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{(tmp_path / 'console.db').as_posix()}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def queue(sqlite_url: str) -> Conveyor:
+    queue = Conveyor(sqlite_url)
+
+    @queue.task(name="shop.greet")
+    async def greet(name: str, *, loud: bool = False) -> str:
+        return name.upper() if loud else name
+
+    @queue.task(name="shop.fail", retry=Retry(max_attempts=1))
+    async def fail(why: str) -> None:
+        raise ValueError(why)
+
+    return queue
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings.model_validate(
+        {"database_url": database_url, "secret_key": SECRET, "allowed_hosts": ("console.test",)}
+    )
+
+
+@pytest.fixture
+async def app(queue: Conveyor, settings: Settings, clock: TestClock) -> AsyncIterator[FastAPI]:
+    app = create_app(queue, settings, clock=clock, passwords=Passwords(QUICK))
+    await schema.upgrade(app.state.console.database)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+def console(app: FastAPI) -> Console:
+    found: Console = app.state.console
+    return found
+
+
+class Api:
+    """A caller of the API: `None` is nobody, else by bearer token."""
+
+    def __init__(self, app: FastAPI, token: str | None = None) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://console.test",
+            headers=headers,
+        )
+
+    async def call(self, method: str, path: str, status: int = 200, **more: Any) -> Any:
+        """Make a request, expect a status, return the JSON of the answer."""
+        answer = await self.http.request(method, f"/api/v1{path}", **more)
+        assert answer.status_code == status, answer.text
+        if status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+        return answer.json() if answer.content else None
+
+
+@pytest.fixture
+async def users(console: Console) -> dict[Role, str]:
+    """One user of each role; their ids."""
+    made = {}
+    hashed = await console.passwords.hash(PASSWORD)
+    async with console.database.writing() as db:
+        for role in Role:
+            user = await create_user(
+                db,
+                user_id=console.new_id(),
+                email=f"{role.value}@example.com",
+                password_hash=hashed,
+                role=role,
+                now=console.clock.now(),
+            )
+            made[role] = user.id
+    return made
+
+
+async def signed_in(app: FastAPI, role: Role) -> Api:
+    """Sign in as the user of a role."""
+    granted = await Api(app).call(
+        "POST", "/auth/login", json={"email": f"{role.value}@example.com", "password": PASSWORD}
+    )
+    return Api(app, granted["access_token"])
+
+
+@pytest.fixture
+async def viewer(app: FastAPI, users: dict[Role, str]) -> Api:
+    return await signed_in(app, Role.VIEWER)
+
+
+@pytest.fixture
+async def operator(app: FastAPI, users: dict[Role, str]) -> Api:
+    return await signed_in(app, Role.OPERATOR)
+
+
+@pytest.fixture
+async def admin(app: FastAPI, users: dict[Role, str]) -> Api:
+    return await signed_in(app, Role.ADMIN)
+
+
+@pytest.fixture
+def nobody(app: FastAPI) -> Api:
+    return Api(app)
