@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -25,21 +26,24 @@ if TYPE_CHECKING:
 D = TypeVar("D", bound=TaskDefinition[..., Any, Any])
 
 
-class Scheduling:
-    """The part of an app that has to do with schedules."""
+class Scheduling(ABC):
+    """The part of an app that has to do with schedules. The abstract methods are what it needs of
+    the rest: an app that lacks one cannot be made.
+    """
 
     clock: Clock
 
+    @abstractmethod
     async def client(self) -> Client:
         """Return this event loop's client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_sync(self, coroutine: Any) -> Any:
         """Run a coroutine from synchronous code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_task(self, call: BoundTask[Any]) -> NewTask:
-        raise NotImplementedError
+        """Build the task of one call, not stored yet."""
 
     @cached_property
     def schedules(self) -> Schedules:
