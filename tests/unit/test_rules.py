@@ -71,7 +71,7 @@ def test_rates(text: str, per_second: float) -> None:
         lambda: Unique(on_conflict="ignore"),
         lambda: Debounce(0),
         lambda: Debounce(5, max=1),
-        lambda: Debounce(5, keep="first"),
+        lambda: Debounce(5, keep="newest"),
         lambda: Debounce(5, key="shop"),  # type: ignore[arg-type]
         lambda: Unique(key="shop"),  # type: ignore[arg-type]
         lambda: Rate("5/s", burst="5"),  # type: ignore[arg-type]
@@ -195,3 +195,5 @@ def test_debounce() -> None:
         "debounce:ada", "queued", 5.0, "replace", debounce=True, longest=60.0
     )
     assert Rules(debounce=Debounce(timedelta(seconds=2))).debounce is not None
+    first = terms("ada", debounce=Debounce(5, keep="first")).unique
+    assert first == UniqueTerm("debounce:", "queued", 5.0, "return", debounce=True)
