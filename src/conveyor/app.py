@@ -60,7 +60,8 @@ class Conveyor(Connections, Scheduling):
     process: the mapping it yields is `current_task().state`. `retry` and `result_ttl` (seconds)
     are the defaults of all tasks. `keys` seal the arguments that tasks name in `encrypt`; `offload`
     says where large arguments go. `sessions` (an SQLAlchemy sessionmaker of either kind) are for
-    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers watch.
+    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers and
+    keepers watch.
 
     Nothing connects before the first use. `async with app:` closes everything at its end.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from conveyor import Conveyor
 from conveyor.core.errors import InvalidOption, SchemaMismatch
 from conveyor.core.record import new_task
 from conveyor.core.task import NewTask, State
-from conveyor.keeper.outbox import OutboxRelay
+from conveyor.keeper.main import keep_until
+from conveyor.keeper.outbox import OutboxRelay, relay_of
 from conveyor.system import SystemClock, new_id
 from conveyor.transactions import create_tables
 from conveyor.transactions.database import Database
@@ -45,13 +47,13 @@ def ship_of(app: Conveyor) -> Any:
     return app.definitions["ship"]
 
 
-async def relay_of(app: Conveyor) -> OutboxRelay:
+async def a_relay(app: Conveyor) -> OutboxRelay:
     broker = (await app.client()).broker
     return OutboxRelay(broker, "unused", SystemClock(), lambda: 0.5, "relay")
 
 
 async def test_the_second_look_finds_an_orphan(app: Conveyor, engine: AsyncEngine) -> None:
-    database, relay = Database(engine), await relay_of(app)
+    database, relay = Database(engine), await a_relay(app)
     await database.run(lambda c: put(c, [some(app, 1), some(app, 2)], app.clock.time()))
 
     assert await relay.round(database) == 0
@@ -70,13 +72,13 @@ async def test_a_relay_that_died_before_it_cleared_repeats_nothing(
     await database.run(lambda c: put(c, [mine], app.clock.time()))
     await (await app.client()).broker.push([mine])
 
-    relay = await relay_of(app)
+    relay = await a_relay(app)
     assert [await relay.round(database) for _ in range(3)] == [0, 1, 0]
     assert sum((await (await app.inspector()).counts()).values()) == 1
 
 
 async def test_a_refused_task_stays_with_its_reason(app: Conveyor, engine: AsyncEngine) -> None:
-    database, relay = Database(engine), await relay_of(app)
+    database, relay = Database(engine), await a_relay(app)
     await ship_of(app).with_options(key="k").enqueue(1)
     await database.run(lambda c: put(c, [some(app, 2, "k"), some(app, 3)], app.clock.time()))
 
@@ -89,7 +91,7 @@ async def test_a_refused_task_stays_with_its_reason(app: Conveyor, engine: Async
 
 
 async def test_one_relay_leads(app: Conveyor, engine: AsyncEngine) -> None:
-    database, first = Database(engine), await relay_of(app)
+    database, first = Database(engine), await a_relay(app)
     second = OutboxRelay((await app.client()).broker, "", SystemClock(), lambda: 0.5, "second")
     await database.run(lambda c: put(c, [some(app, 1)], app.clock.time()))
 
@@ -110,10 +112,40 @@ async def test_workers_look_after_the_outbox(broker_url: str, engine: AsyncEngin
             await soon(all_done, 20)
 
 
+async def test_a_keeper_looks_after_the_outbox_of_its_app(
+    broker_url: str, engine: AsyncEngine
+) -> None:
+    async with Conveyor(broker_url, outbox=engine) as app:
+        database, stopped = Database(engine), asyncio.Event()
+        await database.run(lambda c: put(c, [some(app, 1), some(app, 2)], app.clock.time()))
+        broker = (await app.client()).broker
+        keeping = asyncio.create_task(keep_until(stopped, broker, app))
+
+        async def empty() -> bool:
+            return await database.run(waiting) == 0
+
+        await soon(empty)
+        stopped.set()
+        await keeping
+        assert (await (await app.inspector()).counts())[State.QUEUED] == 2
+
+
+async def test_an_outbox_that_is_none_is_said_once(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Conveyor(sqlite_url, outbox="nonsense") as app:
+        broker = (await app.client()).broker
+        relay = relay_of(app, broker, SystemClock(), lambda: 0.5)
+        assert relay is not None
+        await relay.run()
+    (line,) = caplog.messages
+    assert "nobody looks after the outbox here: outbox=: an SQLAlchemy engine or URL" in line
+
+
 async def test_missing_tables_and_wrong_places(app: Conveyor, tmp_path: Path) -> None:
     bare = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'bare.db'}")
     with pytest.raises(SchemaMismatch, match="create_tables"):
-        await (await relay_of(app)).round(Database(bare))
+        await (await a_relay(app)).round(Database(bare))
     await bare.dispose()
     with pytest.raises(InvalidOption, match="engine or URL"):
         Database.of("nonsense")
