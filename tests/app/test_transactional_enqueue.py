@@ -169,6 +169,22 @@ async def test_a_key_is_idempotent(
     assert await counts(app) == 1
 
 
+async def test_a_key_that_an_older_task_has_leads_to_that_task(
+    app: Conveyor, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """Also when the outbox has relayed the older one, and learns of it after the commit only."""
+    ship = define(app)
+    first = await ship.with_options(key="order-1").enqueue(1)
+    async with sessions() as session, session.begin():
+        again = await ship.with_options(session=session, key="order-1").enqueue(1)
+    await emptied(sessions)
+    async with at_work(app):
+        assert await again.result(timeout=10) == 1
+    assert (again.id, again.created) == (first.id, False)
+    assert (await again.info()).id == first.id
+    assert await counts(app) == 1
+
+
 async def test_from_synchronous_code(app: Conveyor, plain_sessions: sessionmaker[Session]) -> None:
     ship = define(app)
 

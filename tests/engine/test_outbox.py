@@ -11,15 +11,16 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from conveyor import Conveyor
-from conveyor.core.errors import InvalidOption, SchemaMismatch
+from conveyor.core.errors import InvalidOption, SchemaMismatch, TaskCancelled
 from conveyor.core.record import new_task
 from conveyor.core.task import NewTask, State
 from conveyor.keeper.main import keep_until
 from conveyor.keeper.outbox import OutboxRelay, relay_of
+from conveyor.limits import Unique
 from conveyor.system import SystemClock, new_id
 from conveyor.transactions import create_tables
 from conveyor.transactions.database import Database
-from conveyor.transactions.outbox import put, take, waiting
+from conveyor.transactions.outbox import clear, put, waiting
 from tests.running import at_work
 from tests.worker.harness import soon
 
@@ -77,17 +78,58 @@ async def test_a_relay_that_died_before_it_cleared_repeats_nothing(
     assert sum((await (await app.inspector()).counts()).values()) == 1
 
 
-async def test_a_refused_task_stays_with_its_reason(app: Conveyor, engine: AsyncEngine) -> None:
+async def refused(app: Conveyor, task: NewTask, *words: str) -> None:
+    """It is a dead letter that says why, and that a person may run."""
+    handle = app.handle(task.task.id)
+    info = await handle.info()
+    assert info.state is State.CANCELLED
+    assert all(word in (info.reason or "") for word in ("the outbox", *words))
+    assert info.args == (2,)
+    with pytest.raises(TaskCancelled, match="the outbox"):
+        await handle.result(5)
+    broker = (await app.client()).broker
+    assert await broker.requeue([handle.id]) == [handle.id]
+    assert await handle.status() is State.QUEUED
+    assert await broker.inspector.check() == []
+
+
+async def test_a_refused_task_is_a_dead_letter_with_its_reason(
+    app: Conveyor, engine: AsyncEngine
+) -> None:
     database, relay = Database(engine), await a_relay(app)
-    await ship_of(app).with_options(key="k").enqueue(1)
-    await database.run(lambda c: put(c, [some(app, 2, "k"), some(app, 3)], app.clock.time()))
+    first = await ship_of(app).with_options(key="k").enqueue(1)
+    mine = some(app, 2, "k")
+    await database.run(lambda c: put(c, [mine, some(app, 3)], app.clock.time()))
 
     assert [await relay.round(database) for _ in range(3)] == [0, 2, 0]
-    assert await database.run(lambda c: take(c, None, 10)) == []
-    async with engine.connect() as connection:
-        rows = (await connection.exec_driver_sql("SELECT refused FROM conveyor_outbox")).all()
-    assert len(rows) == 1
-    assert "with other arguments" in rows[0][0]
+    assert await database.run(waiting) == 0
+    await refused(app, mine, first.id, "with other arguments")
+
+
+async def test_a_task_that_is_not_unique_is_a_dead_letter(
+    app: Conveyor, engine: AsyncEngine
+) -> None:
+    database, relay = Database(engine), await a_relay(app)
+    strict = ship_of(app).with_options(unique=Unique(key=lambda _: "", on_conflict="raise"))
+    first = await strict.enqueue(1)
+    call = strict.bind(2)
+    mine = new_task(
+        new_id(), "ship", call.options, call.args, call.kwargs, app.clock.time(), call.rules
+    )
+    await database.run(lambda c: put(c, [mine], app.clock.time()))
+
+    assert [await relay.round(database) for _ in range(3)] == [0, 1, 0]
+    await refused(app, mine, first.id, "unique")
+
+
+async def test_a_relay_that_died_before_the_burial(app: Conveyor, engine: AsyncEngine) -> None:
+    database, relay = Database(engine), await a_relay(app)
+    mine = some(app, 2, "k")
+    await database.run(lambda c: put(c, [mine], app.clock.time()))
+    await database.run(lambda c: clear(c, [], [(mine.task.id, "taken")]))
+
+    assert [await relay.round(database) for _ in range(3)] == [0, 1, 0]
+    await refused(app, mine, "taken")
 
 
 async def test_one_relay_leads(app: Conveyor, engine: AsyncEngine) -> None:
