@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,34 +17,24 @@ from conveyor import Conveyor, Debounce, Middleware
 from conveyor.core.errors import IdempotencyConflict, InvalidOption, SchemaMismatch
 from conveyor.core.task import NewTask, State
 from conveyor.limits import Concurrency, Unique
-from conveyor.transactions import create_tables, create_tables_sync, sound_savepoints
+from conveyor.transactions import create_tables_sync, sound_savepoints
 from conveyor.transactions.outbox import waiting
 from tests.running import Stopwatch, at_work
-from tests.sessions import Base, Boom, Order, async_url, counts, define, sync_url
+from tests.sessions import (
+    Base,
+    Boom,
+    Order,
+    async_url,
+    counts,
+    define,
+    sessions,
+    sync_url,
+    user_url,
+)
 from tests.worker.harness import soon
 
+__all__ = ["sessions", "user_url"]
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=["same database", "outbox"])
-def user_url(request: pytest.FixtureRequest, broker_url: str, tmp_path: Path) -> str:
-    """The user's database: the broker's own, or another one."""
-    if request.param == "outbox":
-        return f"sqlite:///{tmp_path / 'shop.db'}"
-    if broker_url.startswith("redis"):
-        pytest.skip("Redis is never the user's database")
-    return broker_url
-
-
-@pytest.fixture
-async def sessions(user_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    engine = create_async_engine(async_url(user_url))
-    sound_savepoints(engine)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    await create_tables(engine)
-    yield async_sessionmaker(engine, expire_on_commit=False)
-    await engine.dispose()
 
 
 @pytest.fixture
