@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from conveyor.core.task import NewTask, State
 from conveyor.limits import Concurrency, Unique
 from conveyor.transactions import create_tables_sync, sound_savepoints
 from conveyor.transactions.outbox import waiting
-from tests.running import Stopwatch, at_work
+from tests.running import AT_ONCE, Stopwatch, at_work
 from tests.sessions import (
     Base,
     Boom,
@@ -45,6 +45,17 @@ def plain_sessions(user_url: str) -> Iterator[sessionmaker[Session]]:
     create_tables_sync(engine)
     yield sessionmaker(engine, expire_on_commit=False)
     engine.dispose()
+
+
+@pytest.fixture
+async def app(
+    broker_url: str,
+    sessions: async_sessionmaker[AsyncSession],
+    plain_sessions: sessionmaker[Session],
+) -> AsyncIterator[Conveyor]:
+    """Closed before the engines are: its relay may still be clearing the outbox."""
+    async with Conveyor(broker_url, retry=AT_ONCE) as app:
+        yield app
 
 
 async def emptied(sessions: async_sessionmaker[AsyncSession]) -> None:
