@@ -280,6 +280,7 @@ DECLARE
     l lane;
     next_lane lane;
     is_alone boolean;
+    is_crowded boolean;
     got record;
     told record;
     run record;
@@ -434,7 +435,13 @@ BEGIN
         END IF;
         IF head.gates <> '{}' THEN
             is_taken := take_gates(told.now, gates, upto);
+            IF is_crowded IS NULL THEN
+                -- Among so many, its slot may be free again before anybody looks: it need not sleep.
+                is_crowded := want < (SELECT count(*) FROM (
+                    SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL LIMIT want + 1) c);
+            END IF;
             FOREACH g IN ARRAY gates LOOP
+                EXIT WHEN is_crowded;
                 IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
                     filled := g;
                 END IF;
