@@ -180,24 +180,24 @@ async def twin(postgres: PostgresServer, rig: Rig) -> AsyncIterator[Rig]:
     postgres.drop_database(url)
 
 
-def some_lanes(rig: Rig, dice: random.Random) -> list[Task]:
-    """Tasks of a few lanes, in no order, and plain ones between them."""
+def some_lanes(rig: Rig, dice: random.Random, lanes: int) -> list[Task]:
+    """Tasks of some lanes, in no order, and plain ones between them."""
     kinds = []
-    for n in range(dice.randint(1, 4)):
+    for n in range(lanes):
         key, weight = str(n), dice.choice([1, 2, 7])
         gates = [
             slots(dice.choice([1, 4, 50]), key=key),
             per_second(dice.choice([1.0, 33.3]), burst=dice.choice([2.0, 30.0]), key=key),
-            slots(9, key="shared"),
+            slots(max(9, lanes), key="shared"),
             per_second(7, burst=25, key="shared"),
         ]
         fair = dice.choice([None, key])
         chosen = dice.sample(gates, dice.randint(0 if fair else 1, 2))
         kinds.append((chosen, fair, weight, dice.choice([4, 5, 5, 5])))
     tasks = list[Task]()
-    while len(tasks) < 60:
+    while len(tasks) < 60 + 2 * lanes:
         chosen, fair, weight, priority = dice.choice(kinds)
-        run = dice.choice([1, 1, 10])
+        run = dice.choice([1, 1, 10 if lanes < 5 else 2])
         if dice.random() < 0.2:
             tasks += [rig.task() for _ in range(run)]
         elif dice.random() < 0.05:
@@ -211,13 +211,14 @@ def some_lanes(rig: Rig, dice: random.Random) -> list[Task]:
     return tasks
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("lanes", [1, 2, 4, 30])
+@pytest.mark.parametrize("seed", range(6))
 async def test_a_step_for_many_takes_what_many_steps_for_one_take(
-    rig: Rig, twin: Rig, seed: int
+    rig: Rig, twin: Rig, lanes: int, seed: int
 ) -> None:
     dice = random.Random(seed)
-    for task in some_lanes(rig, dice):
-        rig.clock.advance(0.01)
+    for task in some_lanes(rig, dice, lanes):
+        rig.clock.advance(dice.choice([0.0, 0.01]))
         for each in (rig, twin):
             await each.push(task)
     for _ in range(8):

@@ -193,16 +193,17 @@ BEGIN
     ) r WHERE r.is_taken;
 END $$;
 
--- Write the leases and slots of tasks that were admitted.
+-- Write the leases of tasks that were admitted, and the slots of those who have none yet: in rounds
+-- they got theirs.
 CREATE OR REPLACE FUNCTION write_leases(
     given double precision, clock double precision, who text, which text,
-    ids uuid[], numbers integer[]
+    ids uuid[], numbers integer[], slotless uuid[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO lease (id, execution, worker, at, queue)
     SELECT i.id, i.number, who, clock, which FROM unnest(ids, numbers) AS i (id, number);
     INSERT INTO slot SELECT t.id, t.gate, t.line, now_or(given)
-    FROM unnest(ids) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
+    FROM unnest(slotless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
     ON CONFLICT DO NOTHING;
 END $$;
 
@@ -280,7 +281,12 @@ DECLARE
     l lane;
     next_lane lane;
     is_alone boolean;
+    open_lanes integer;
     is_crowded boolean;
+    -- How many rows the next round may look at; 0: no round.
+    budget integer := 0;
+    is_poor boolean := false;
+    room integer;
     got record;
     told record;
     run record;
@@ -293,6 +299,7 @@ DECLARE
     ids uuid[] := '{}';
     numbers integer[] := '{}';
     written integer := 0;
+    slotless uuid[] := '{}';
     from_vtime double precision := '-infinity';
     from_turn bigint := 0;
     from_id uuid := '00000000-0000-0000-0000-000000000000';
@@ -304,8 +311,50 @@ BEGIN
     UPDATE lane SET at = NULL WHERE ctid = ANY (ARRAY(
         SELECT t.ctid FROM lane t WHERE t.queue = which AND t.at <= clock AND t.at < 'infinity'
         ORDER BY t.at LIMIT looks FOR NO KEY UPDATE SKIP LOCKED));
+    IF slots > 0 THEN
+        open_lanes := (SELECT count(*) FROM (
+            SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL LIMIT want + 1) c);
+        -- Among so many, its slot may be free again before anybody looks: a lane need not sleep.
+        is_crowded := open_lanes > want;
+        IF open_lanes > 0 THEN
+            plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
+                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
+                        AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
+                WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
+        END IF;
+        IF open_lanes > 1 THEN
+            budget := slots;
+        END IF;
+    END IF;
     WHILE number < slots LOOP
         looks := looks - 1;
+        room := least(slots - number, want - ahead - number);
+        IF budget > 0 AND room > 1 AND NOT is_poor THEN
+            budget := least(budget, room);
+            got := admit_round(given, clock, which, budget,
+                (budget + open_lanes - 1) / open_lanes, room, plain, number, want,
+                NOT is_crowded, ahead, highest, skipped, from_vtime, from_turn, from_id);
+            ahead := got.ahead;
+            highest := got.highest;
+            skipped := got.skipped;
+            from_vtime := got.from_vtime;
+            from_turn := got.from_turn;
+            from_id := got.from_id;
+            woke := woke OR got.woke;
+            -- Where sets do not get far, one by one does better for a while.
+            is_poor := got.number * 4 <= got.looked;
+            budget := CASE WHEN is_poor THEN greatest(8, 2 * got.number) ELSE 2 * budget END;
+            IF got.number > 0 THEN
+                ids := ids || got.ids;
+                numbers := numbers || got.executions;
+                places := places || got.places;
+                number := number + got.number;
+                l := NULL;
+                next_lane := NULL;
+                CONTINUE;
+            END IF;
+        END IF;
+        is_poor := false;
         SELECT o.lane, h.* INTO head FROM (
             SELECT o AS lane, o.id FROM lane o
             WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
@@ -344,12 +393,6 @@ BEGIN
         from_vtime := l.vtime;
         from_turn := l.turn;
         from_id := l.id;
-        IF plain IS NULL THEN
-            plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
-                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
-                        AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
-                WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
-        END IF;
         ahead := greatest(ahead, width_bucket(l.vtime, plain));
         EXIT WHEN number + ahead >= want;
         IF head.id IS NULL THEN
@@ -394,9 +437,10 @@ BEGIN
                 from_vtime := '-infinity';
                 IF told.is_full AND told.on_full = 'cancel_oldest' THEN
                     -- That may be one of those admitted just now.
-                    PERFORM write_leases(
-                        given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
+                    PERFORM write_leases(given, clock, who, which, ids[written + 1 :],
+                        numbers[written + 1 :], slotless);
                     written := number;
+                    slotless := '{}';
                 END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
                     told.on_full) AND NOT move_lane(clock, l, head.weight, 0, NULL) THEN
@@ -448,11 +492,6 @@ BEGIN
         END IF;
         IF head.gates <> '{}' THEN
             is_taken := take_gates(told.now, gates, upto);
-            IF is_crowded IS NULL THEN
-                -- Among so many, its slot may be free again before anybody looks: it need not sleep.
-                is_crowded := want < (SELECT count(*) FROM (
-                    SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL LIMIT want + 1) c);
-            END IF;
             FOREACH g IN ARRAY gates LOOP
                 EXIT WHEN is_crowded;
                 IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
@@ -464,9 +503,13 @@ BEGIN
         IF NOT move_lane(clock, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
         END IF;
+        IF head.gates <> '{}' THEN
+            slotless := slotless || ids[number - upto + 1 : number];
+        END IF;
     END LOOP;
     IF number > 0 THEN
-        PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
+        PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :],
+            slotless);
         SELECT * INTO bodies, executions, counters FROM leased(clock, which, ids);
     END IF;
 END $$;
