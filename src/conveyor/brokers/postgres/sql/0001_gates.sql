@@ -48,6 +48,7 @@ CREATE TABLE lane (
     vtime    double precision NOT NULL,    -- where it stands in the order of the claim
     turn     bigint NOT NULL DEFAULT 0,    -- number of its last turn: decides between equals
     remain   integer,                      -- tasks left in its turn; NULL: a turn begins
+    low      double precision NOT NULL,    -- no task of it has a lower vtime (ADR 0008)
     at       double precision,             -- NULL: look at it; else when to; infinity: when woken
     gate     text COLLATE "C",             -- the gate that refused it last, or that woke it since
     PRIMARY KEY (queue, id)

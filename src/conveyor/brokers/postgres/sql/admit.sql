@@ -87,10 +87,11 @@ BEGIN
 END $$;
 
 -- Where a lane stands after `leased` tasks at its head have left it (none: one that was refused);
--- false when it is gone or busy. `filled` is a gate that is locked and has no slot left, if one is:
+-- false when it is gone or busy. `sure` as in `step`. `filled` is a gate that is locked and has no slot left, if one is:
 -- then the lane sleeps at once, unless its next task has something else to say.
 CREATE OR REPLACE FUNCTION move_lane(
-    clock double precision, l lane, weight integer, leased integer, filled asked
+    clock double precision, sure double precision, l lane, weight integer, leased integer,
+    filled asked
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     least_vtime double precision := '-infinity';
@@ -113,13 +114,16 @@ BEGIN
     END IF;
     IF filled.gate IS NULL THEN
         UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            low = least(n.vtime, sure - 60 * l.priority),
             gate = l.gate
         FROM (
             SELECT w.vtime FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+                AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
         WHERE o.queue = l.queue AND o.id = l.id;
     ELSE
         UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            low = least(n.vtime, sure - 60 * l.priority),
             gate = CASE WHEN n.waits THEN filled.gate ELSE l.gate END,
             at = CASE WHEN n.waits THEN 'infinity'::double precision END
         FROM (
@@ -127,6 +131,7 @@ BEGIN
                 SELECT 1 FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
                     AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue') AS waits
             FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+                AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
         WHERE o.queue = l.queue AND o.id = l.id;
     END IF;
@@ -260,13 +265,13 @@ BEGIN
 END $$;
 
 -- Lease from the lanes of a queue what stands before the `want` first plain tasks, `slots` at most.
--- `levels` as in `claim`.
+-- `levels` as in `claim`, `sure` as in `step`.
 -- Bodies, executions and counters are as in `claim`; `places` says how many leases of this queue
 -- come before each. `again`: there is more to do here, soon. `woke`: lanes were woken.
 -- A lane is looked at once for all that its gates admit of it before another lane comes first: a
 -- run. It is decided task by task, but read and written as one.
 CREATE OR REPLACE FUNCTION admit(
-    given double precision, clock double precision, who text, which text,
+    given double precision, clock double precision, sure double precision, who text, which text,
     levels double precision[], want integer, slots integer, INOUT highest text, OUT number integer, OUT bodies bytea, OUT executions integer[],
     OUT counters bytea[], OUT places integer[], OUT again boolean, OUT woke boolean
 ) LANGUAGE plpgsql AS $$
@@ -312,8 +317,10 @@ BEGIN
         SELECT t.ctid FROM lane t WHERE t.queue = which AND t.at <= clock AND t.at < 'infinity'
         ORDER BY t.at LIMIT looks FOR NO KEY UPDATE SKIP LOCKED));
     IF slots > 0 THEN
-        open_lanes := (SELECT count(*) FROM (
-            SELECT 1 FROM lane o WHERE o.queue = which AND o.at IS NULL LIMIT want + 1) c);
+        -- Where the first one stands: what was before it is not walked over again.
+        SELECT count(*), coalesce(min(c.vtime), '-infinity') INTO open_lanes, from_vtime FROM (
+            SELECT o.vtime FROM lane o WHERE o.queue = which AND o.at IS NULL
+            ORDER BY o.vtime, o.turn, o.id LIMIT want + 1) c;
         -- Among so many, its slot may be free again before anybody looks: a lane need not sleep.
         is_crowded := open_lanes > want;
         IF open_lanes > 0 THEN
@@ -331,7 +338,7 @@ BEGIN
         room := least(slots - number, want - ahead - number);
         IF budget > 0 AND room > 1 AND NOT is_poor THEN
             budget := least(budget, room);
-            got := admit_round(given, clock, which, budget,
+            got := admit_round(given, clock, sure, which, budget,
                 (budget + open_lanes - 1) / open_lanes, room, plain, number, want,
                 NOT is_crowded, ahead, highest, skipped, from_vtime, from_turn, from_id);
             ahead := got.ahead;
@@ -356,7 +363,7 @@ BEGIN
         END IF;
         is_poor := false;
         SELECT o.lane, h.* INTO head FROM (
-            SELECT o AS lane, o.id FROM lane o
+            SELECT o AS lane, o.id, o.low FROM lane o
             WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
                 AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
             ORDER BY o.vtime, o.turn, o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -364,6 +371,7 @@ BEGIN
             SELECT w.ctid AS place, w AS row, w.id, w.execution + 1 AS number, g.weight, g.gates,
                 g.key IS NOT NULL AS has_key
             FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = o.id
+                AND w.vtime >= least(o.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED
         ) h ON true;
         IF NOT FOUND AND from_vtime > '-infinity' AND looks >= 0 THEN
@@ -400,6 +408,9 @@ BEGIN
                 from_vtime := '-infinity';
             END IF;
             IF NOT close_lane(which, l.id, l.gate) THEN
+                -- Should its floor be what hides a task: the next look begins at the bottom.
+                UPDATE lane o SET low = '-infinity'
+                WHERE o.queue = which AND o.id = l.id AND o.low > '-infinity';
                 skipped := skipped || l.id;
             END IF;
             CONTINUE;
@@ -443,7 +454,7 @@ BEGIN
                     slotless := '{}';
                 END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
-                    told.on_full) AND NOT move_lane(clock, l, head.weight, 0, NULL) THEN
+                    told.on_full) AND NOT move_lane(clock, sure, l, head.weight, 0, NULL) THEN
                     skipped := skipped || l.id;
                 END IF;
                 CONTINUE;
@@ -500,7 +511,7 @@ BEGIN
             END LOOP;
         END IF;
         l.gate := NULL;
-        IF NOT move_lane(clock, l, head.weight, upto, filled) THEN
+        IF NOT move_lane(clock, sure, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
         END IF;
         IF head.gates <> '{}' THEN

@@ -14,7 +14,8 @@ BEGIN
         RETURN;
     END IF;
     IF EXISTS (SELECT 1 FROM gated) THEN
-        PERFORM unpark(clock, names, queues, want);
+        PERFORM pg_current_xact_id();  -- before the clock, as in push
+        PERFORM unpark(now_or(given), names, queues, want);
     END IF;
     RETURN QUERY WITH taken AS (
         DELETE FROM parked WHERE ctid = ANY (ARRAY(

@@ -5,7 +5,7 @@
 -- locked. They come in the order in which they are taken if their gates admit them: the first
 -- `number` of them may be. The rest tells where their lanes stand afterwards.
 CREATE OR REPLACE FUNCTION line_up(
-    clock double precision, which text, skipped uuid[], from_vtime double precision, from_turn bigint,
+    clock double precision, sure double precision, which text, skipped uuid[], from_vtime double precision, from_turn bigint,
     from_id uuid, width integer, deep integer, room integer, plain double precision[],
     ahead integer, before integer, want integer,
     OUT number integer, OUT places tid[], OUT ids uuid[], OUT executions integer[],
@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION line_up(
 ) LANGUAGE plpgsql AS $$
 BEGIN
     WITH found AS MATERIALIZED (
-        SELECT o.ctid AS lane_place, o.id, o.priority, o.vtime, o.turn, o.remain, o.gate FROM lane o
+        SELECT o.ctid AS lane_place, o.id, o.priority, o.vtime, o.turn, o.remain, o.gate, o.low FROM lane o
         WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
             AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
         ORDER BY o.vtime, o.turn, o.id LIMIT width FOR NO KEY UPDATE SKIP LOCKED
@@ -30,6 +30,7 @@ BEGIN
             SELECT w.ctid AS place, w.id AS task, w.execution, w.vtime AS start, g.weight,
                 g.key IS NULL AS is_simple, g.gates
             FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = o.id
+                AND w.vtime >= least(o.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED) h ON true
     ), lined AS (
         SELECT h.n, h.lane_place, h.id, h.turn, h.gate, h.gates, h.weight, 1::bigint AS j, h.place, h.task,
@@ -185,7 +186,7 @@ END $$;
 -- `line_up`. `sleeps`: a lane whose next task finds no slot goes to sleep at once. Tells which
 -- lanes somebody else keeps from being moved.
 CREATE OR REPLACE FUNCTION move_lanes(
-    clock double precision, which text, number integer, ids uuid[], lane_places tid[],
+    clock double precision, sure double precision, which text, number integer, ids uuid[], lane_places tid[],
     of_lanes uuid[], weights integer[], vtimes double precision[], sleeps boolean
 ) RETURNS uuid[] LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
@@ -213,6 +214,7 @@ BEGIN
         UPDATE lane o SET
             vtime = greatest(m.vtime, CASE WHEN m.weight IS NOT NULL THEN o.vtime END, CASE
                 WHEN m.taken >= coalesce(o.remain, m.weight) THEN clock - 60 * o.priority END),
+            low = least(m.vtime, sure - 60 * o.priority),
             turn = CASE WHEN m.taken >= coalesce(o.remain, m.weight) THEN numbers[m.last]
                 ELSE o.turn END,
             remain = CASE WHEN m.taken < coalesce(o.remain, m.weight)
@@ -241,7 +243,7 @@ BEGIN
             FOR one IN SELECT e FROM unnest(empty) AS e WHERE e <> ALL (coalesce(gone, '{}')) LOOP
                 SELECT * INTO l FROM lane o WHERE o.queue = which AND o.id = one;
                 l.gate := NULL;
-                IF NOT move_lane(clock, l, weights[array_position(of_lanes, one)],
+                IF NOT move_lane(clock, sure, l, weights[array_position(of_lanes, one)],
                     cardinality(array_positions(of_lanes[:number], one)), NULL) THEN
                     stuck := stuck || one;
                 END IF;
@@ -254,7 +256,7 @@ END $$;
 -- One round: `admit` for many lanes. Tells what it took, as `admit` does, where it looked last, and
 -- which lanes to leave alone.
 CREATE OR REPLACE FUNCTION admit_round(
-    given double precision, clock double precision, which text, width integer, deep integer,
+    given double precision, clock double precision, sure double precision, which text, width integer, deep integer,
     room integer, plain double precision[], before integer, want integer, sleeps boolean,
     INOUT ahead integer, INOUT highest text, INOUT skipped uuid[],
     INOUT from_vtime double precision, INOUT from_turn bigint, INOUT from_id uuid,
@@ -265,7 +267,7 @@ DECLARE
     up record;
     passed record;
 BEGIN
-    SELECT * INTO up FROM line_up(clock, which, skipped, from_vtime, from_turn, from_id, width, deep,
+    SELECT * INTO up FROM line_up(clock, sure, which, skipped, from_vtime, from_turn, from_id, width, deep,
         room, plain, ahead, before, want);
     number := coalesce(up.number, 0);
     looked := coalesce(cardinality(up.ids), 0);
@@ -281,7 +283,7 @@ BEGIN
     END IF;
     DELETE FROM waiting w WHERE w.ctid = ANY (up.places[:number]);
     skipped := skipped
-        || move_lanes(clock, which, number, up.ids, up.lane_places, up.lanes, up.weights, up.vtimes, sleeps);
+        || move_lanes(clock, sure, which, number, up.ids, up.lane_places, up.lanes, up.weights, up.vtimes, sleeps);
     ids := up.ids[:number];
     executions := up.executions[:number];
     places := ARRAY(SELECT a.ahead + before + a.n::integer - 1
