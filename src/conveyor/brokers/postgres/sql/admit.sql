@@ -268,7 +268,8 @@ END $$;
 -- `levels` as in `claim`, `sure` as in `step`.
 -- Bodies, executions and counters are as in `claim`; `places` says how many leases of this queue
 -- come before each. `again`: there is more to do here, soon. `woke`: lanes were woken.
--- A lane is looked at once for all that its gates admit of it before another lane comes first: a
+-- While it pays, the heads of many lanes are taken in rounds (rounds.sql). Else
+-- a lane is looked at once for all that its gates admit of it before another lane comes first: a
 -- run. It is decided task by task, but read and written as one.
 CREATE OR REPLACE FUNCTION admit(
     given double precision, clock double precision, sure double precision, who text, which text,

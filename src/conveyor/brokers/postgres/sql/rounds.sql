@@ -5,8 +5,9 @@
 -- locked. They come in the order in which they are taken if their gates admit them: the first
 -- `number` of them may be. The rest tells where their lanes stand afterwards.
 CREATE OR REPLACE FUNCTION line_up(
-    clock double precision, sure double precision, which text, skipped uuid[], from_vtime double precision, from_turn bigint,
-    from_id uuid, width integer, deep integer, room integer, plain double precision[],
+    clock double precision, sure double precision, which text, skipped uuid[],
+    from_vtime double precision, from_turn bigint, from_id uuid, width integer,
+    deep integer, room integer, plain double precision[],
     ahead integer, before integer, want integer,
     OUT number integer, OUT places tid[], OUT ids uuid[], OUT executions integer[],
     OUT lane_places tid[], OUT lanes uuid[], OUT weights integer[], OUT vtimes double precision[],
@@ -15,7 +16,8 @@ CREATE OR REPLACE FUNCTION line_up(
 ) LANGUAGE plpgsql AS $$
 BEGIN
     WITH found AS MATERIALIZED (
-        SELECT o.ctid AS lane_place, o.id, o.priority, o.vtime, o.turn, o.remain, o.gate, o.low FROM lane o
+        SELECT o.ctid AS lane_place, o.id, o.priority, o.vtime, o.turn, o.remain, o.gate, o.low
+        FROM lane o
         WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
             AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
         ORDER BY o.vtime, o.turn, o.id LIMIT width FOR NO KEY UPDATE SKIP LOCKED
@@ -33,8 +35,8 @@ BEGIN
                 AND w.vtime >= least(o.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED) h ON true
     ), lined AS (
-        SELECT h.n, h.lane_place, h.id, h.turn, h.gate, h.gates, h.weight, 1::bigint AS j, h.place, h.task,
-            h.execution, h.start, h.vtime, coalesce(NOT h.is_simple, true) AS is_end
+        SELECT h.n, h.lane_place, h.id, h.turn, h.gate, h.gates, h.weight, 1::bigint AS j,
+            h.place, h.task, h.execution, h.start, h.vtime, coalesce(NOT h.is_simple, true) AS is_end
         FROM heads h
         UNION ALL
         SELECT h.n, h.lane_place, h.id, h.turn, h.gate, NULL, h.weight, 1 + b.j, b.place, b.task,
@@ -95,8 +97,8 @@ BEGIN
 END $$;
 
 -- Lock gates, those of the tasks among them, and take so many of the tasks, from the first, as they
--- admit; `number` of them. Their slots are written, their leases are not. `wokens`: what woke the lane of each. When it may admit one more, that one is woken before
--- anybody else is asked.
+-- admit; `number` of them. Their slots are written, their leases are not. `wokens`: what woke the
+-- lane of each. When it may admit one more, that one is woken before anybody else is asked.
 CREATE OR REPLACE FUNCTION pass_gates(
     given double precision, which text, wanted text[], ids uuid[], wokens text[],
     INOUT highest text, OUT number integer, OUT woke boolean
@@ -186,8 +188,8 @@ END $$;
 -- `line_up`. `sleeps`: a lane whose next task finds no slot goes to sleep at once. Tells which
 -- lanes somebody else keeps from being moved.
 CREATE OR REPLACE FUNCTION move_lanes(
-    clock double precision, sure double precision, which text, number integer, ids uuid[], lane_places tid[],
-    of_lanes uuid[], weights integer[], vtimes double precision[], sleeps boolean
+    clock double precision, sure double precision, which text, number integer, ids uuid[],
+    lane_places tid[], of_lanes uuid[], weights integer[], vtimes double precision[], sleeps boolean
 ) RETURNS uuid[] LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -256,8 +258,9 @@ END $$;
 -- One round: `admit` for many lanes. Tells what it took, as `admit` does, where it looked last, and
 -- which lanes to leave alone.
 CREATE OR REPLACE FUNCTION admit_round(
-    given double precision, clock double precision, sure double precision, which text, width integer, deep integer,
-    room integer, plain double precision[], before integer, want integer, sleeps boolean,
+    given double precision, clock double precision, sure double precision, which text,
+    width integer, deep integer, room integer, plain double precision[], before integer,
+    want integer, sleeps boolean,
     INOUT ahead integer, INOUT highest text, INOUT skipped uuid[],
     INOUT from_vtime double precision, INOUT from_turn bigint, INOUT from_id uuid,
     OUT number integer, OUT looked integer, OUT ids uuid[], OUT executions integer[],
@@ -267,8 +270,8 @@ DECLARE
     up record;
     passed record;
 BEGIN
-    SELECT * INTO up FROM line_up(clock, sure, which, skipped, from_vtime, from_turn, from_id, width, deep,
-        room, plain, ahead, before, want);
+    SELECT * INTO up FROM line_up(clock, sure, which, skipped, from_vtime, from_turn, from_id,
+        width, deep, room, plain, ahead, before, want);
     number := coalesce(up.number, 0);
     looked := coalesce(cardinality(up.ids), 0);
     woke := false;
@@ -283,7 +286,8 @@ BEGIN
     END IF;
     DELETE FROM waiting w WHERE w.ctid = ANY (up.places[:number]);
     skipped := skipped
-        || move_lanes(clock, sure, which, number, up.ids, up.lane_places, up.lanes, up.weights, up.vtimes, sleeps);
+        || move_lanes(clock, sure, which, number, up.ids, up.lane_places, up.lanes, up.weights,
+            up.vtimes, sleeps);
     ids := up.ids[:number];
     executions := up.executions[:number];
     places := ARRAY(SELECT a.ahead + before + a.n::integer - 1
