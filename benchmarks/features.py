@@ -4,7 +4,7 @@
     python -m benchmarks.features [--n 20000] [--stores redis,postgres,sqlite] [--out DIR]
 
 - **limits**: no-op tasks drained by one worker with limits off, then with a limit that never binds
-  (a rate, a slot per key), then with fairness between a thousand keys. The ratio to off counts.
+  (a rate, slots, slots per key), then with fairness between a thousand keys. The ratio to off counts.
 - **schedules**: so many schedules are due at once; from the moment of their nominal time until the
   last of their tasks is stored.
 - **workflows**: nodes a second, by the shape of the graph (`flow_nodes.py`).
@@ -50,6 +50,11 @@ async def rated(number: int) -> int:
     return number
 
 
+@app.task(queue="features", concurrency=Concurrency(1_000))
+async def held(number: int) -> int:
+    return number
+
+
 @app.task(queue="features", concurrency=Concurrency(1_000, key=lambda number: number % KEYS))
 async def slotted(number: int) -> int:
     return number
@@ -61,7 +66,13 @@ async def fair(number: int) -> int:
 
 
 OFF = "limits off"
-KINDS = {OFF: plain, "rate limit on": rated, "slots per key on": slotted, "fairness on": fair}
+KINDS = {
+    OFF: plain,
+    "rate limit on": rated,
+    "slots on": held,
+    "slots per key on": slotted,
+    "fairness on": fair,
+}
 
 
 async def drain(url: str, kind: str, count: int) -> float | None:
