@@ -176,9 +176,11 @@ local function take_run_of_gates(gates, members)
       state.tat = tat
       call('ZADD', shared .. 'tat', tat, state.id)
     else
-      local slots = {}
+      local slots, last = {}, #members + 1
+      -- The last one first: each then comes to stand before those of this moment, where a small set,
+      -- which is a list, is entered.
       for k, member in ipairs(members) do
-        slots[2 * k - 1], slots[2 * k] = now_text, member
+        slots[2 * (last - k) - 1], slots[2 * (last - k)] = now_text, member
       end
       if running_of(state) == 0 then call('SADD', shared .. 'busy', state.id) end
       state.running = running_of(state) + #members
