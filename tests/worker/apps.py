@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from conveyor import Conveyor, Reject, Retry, Snooze, current_task
+from conveyor import Conveyor, Rate, Reject, Retry, Snooze, current_task
+from conveyor.limits import Adapt
 
 
 @asynccontextmanager
@@ -91,6 +92,18 @@ def end(how: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "segv":
             ctypes.string_at(0)
+
+
+class TooManyRequests(Exception):
+    status = 429
+
+
+PARTNER = Rate("100/s", burst=10, name="partner", adapt=Adapt(least="1/s", recover=100))
+
+
+@app.task(executor="process", rate_limit=PARTNER)
+def refused() -> None:
+    raise TooManyRequests
 
 
 @app.task(executor="process")

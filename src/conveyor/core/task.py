@@ -52,8 +52,9 @@ class Unique(msgspec.Struct, frozen=True, array_like=True):
     `until` says for how long: `queued` (while it waits; a retry takes the key back if nobody else
     has it by then), `start` (until its first start), `done` (until it is final) or `period`
     (`seconds` from the enqueue on, whatever becomes of it). `on_conflict`: `return` the holder,
-    `replace` a holder that still waits (it is cancelled), or `raise`. With `debounce`, replacing
-    moves the due time: `seconds` after the newest push, at most `longest` after the first one.
+    `replace` a holder that still waits (it is cancelled), or `raise`. With `debounce`, the due time
+    moves: `seconds` after the newest push, at most `longest` (0: for ever) after the first one. It
+    is that of the task that replaces, or that of the holder, later only, with `return`.
     """
 
     key: str

@@ -64,6 +64,20 @@ BEGIN
     END IF;
 END $$;
 
+-- Let a task that is not due yet start no earlier than `until`. Any other is left alone, and so is
+-- one that is being moved just now.
+CREATE OR REPLACE FUNCTION postpone(
+    clock double precision, which uuid, until double precision
+) RETURNS void LANGUAGE sql AS $$
+    WITH found AS (
+        SELECT d.id FROM due d
+        WHERE d.id = which AND d.due > clock AND d.due < until FOR UPDATE SKIP LOCKED
+    ), later AS (
+        UPDATE due d SET due = until FROM found f WHERE d.id = f.id
+    )
+    UPDATE task t SET place = until FROM found f WHERE t.id = f.id
+$$;
+
 -- Tell the workers of queues.
 CREATE OR REPLACE FUNCTION ring(queues text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
