@@ -4,7 +4,8 @@
     python -m benchmarks.features [--n 20000] [--stores redis,postgres,sqlite] [--out DIR]
 
 - **limits**: no-op tasks drained by one worker with limits off, then with a limit that never binds
-  (a rate, slots, slots per key), then with fairness between a thousand keys. The ratio to off counts.
+  (a rate, slots, slots per key), then with fairness between a thousand keys. The ratio to off
+  counts.
 - **schedules**: so many schedules are due at once; from the moment of their nominal time until the
   last of their tasks is stored.
 - **workflows**: nodes a second, by the shape of the graph (`flow_nodes.py`).
