@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 from conveyor.client import UNTIL_COMMITTED, Client, TaskHandle, conflict_of, created_or_raise
 from conveyor.connections import Connections, running_loop
 from conveyor.context import running_task
+from conveyor.core import defaults
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
 from conveyor.core.errors import InvalidOption, InvalidURL, UnknownTask
@@ -73,7 +74,7 @@ class Conveyor(Connections, Scheduling):
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
         retry: Retry | None = None,
-        result_ttl: float | timedelta = 86_400.0,
+        result_ttl: float | timedelta = defaults.RESULT_TTL,
         keys: Keyring | None = None,
         offload: Offload | None = None,
         sessions: Sessions | None = None,
