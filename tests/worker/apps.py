@@ -15,6 +15,7 @@ from typing import Any
 
 from conveyor import Conveyor, Rate, Reject, Retry, Snooze, current_task
 from conveyor.limits import Adapt
+from conveyor.workflows import step_sync
 
 
 @asynccontextmanager
@@ -54,6 +55,20 @@ def echo(value: Any) -> Any:
 @app.task(executor="process")
 def pid_of_process() -> int:
     return os.getpid()
+
+
+@app.task(executor="process", retry=SOON)
+def steps_in_process(folder: str) -> int:
+    """Do a step, note which execution it was, and fail the first time."""
+
+    def noted() -> int:
+        note(folder, "step")
+        return 10
+
+    value = step_sync("once", noted)
+    if current_task().attempt == 1:
+        raise ConnectionError("after the step")
+    return value
 
 
 @app.task(executor="process")
