@@ -12,7 +12,8 @@ from conveyor.core.codec import MAX_PAYLOAD
 from conveyor.core.condition import INPUT
 from conveyor.core.errors import TaskNotFound
 from conveyor.core.task import State
-from conveyor.flows.births import CannotStart, items_of, node_id
+from conveyor.flows.births import items_of, node_id
+from conveyor.flows.keying import CannotStart
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
@@ -90,7 +91,9 @@ class Reader:
             graph_node = known.plan.graph.nodes[node]
             known.items[node] = items_of(graph_node, self.lookup(trip, node))
         size = len(known.items[node])
-        reference = {REFERENCE: [known.run.id, node, known.run.generations.get(node, 0), size]}
+        chain = known.reruns[node].chain if node in known.reruns else ()
+        generation = known.run.generations.get(node, 0)
+        reference = {REFERENCE: [known.run.id, node, generation, size, *chain]}
         if streams or size > PAGE:
             return msgspec.msgpack.encode(reference)
         ids = [node_id(known, node, index) for index in range(size)]

@@ -15,9 +15,10 @@ from conveyor.core import advance
 from conveyor.core.task import State
 from conveyor.flows import births
 from conveyor.flows.advancer import Advancer
-from conveyor.flows.births import CannotStart, items_of
+from conveyor.flows.births import items_of
 from conveyor.flows.closing import clear, close, prune
 from conveyor.flows.control import states_of, stop
+from conveyor.flows.keying import CannotStart
 from conveyor.flows.results import Reader, finals
 from conveyor.flows.runs import ACTIVE, GRAPH, Runs
 from conveyor.flows.steps import prune_steps
@@ -171,18 +172,21 @@ class Sweeper:
         except CannotStart:
             return  # its parent's result has expired: the children that run end it
         members = await self._broker.tallies.members(trip.wave.keys.join(number, "*"))
-        ended = set(map(int, members))
-        size = len(known.items[number])
-        if len(ended) >= size:
+        ended, todo = set(map(int, members)), known.todo(number)
+        broken = node.fail_fast and await self._broker.tallies.members(
+            trip.wave.keys.join(number, "!")
+        )
+        if len(ended) >= len(todo) or broken:
             trip.wave.grown[number] = len(ended)
+            trip.broken |= {number} if broken else set()
             return
-        begun = range(min(size, node.window + len(ended)))
+        begun = todo[: node.window + len(ended)]
         missing = {index for index in begun if index not in ended}
         old = sorted(missing & look.children.get(number, set()))
         look.children[number] = missing
-        tasks = births.children_of(known, number, old, lookup, self._clock.time())
+        tasks = await self._advancer.maps.children(trip, number, old, reader)
         if tasks:
             await self._broker.push(tasks)
-        ids = {task.task.id: index for task, index in zip(tasks, old, strict=True)}
+        ids = {births.node_id(known, number, index): index for index in old}
         for task_id, final in (await finals(self._broker, list(ids))).items():
             trip.take(Ended(known.run.flow, number, ids[task_id], final.state))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from typing_extensions import Unpack
 
-from conveyor.core.envelope import stamped
+from conveyor.core.envelope import Wrapping, split, stamped, wrap
 from conveyor.core.errors import InvalidOption
 from conveyor.core.schedule import Schedule
+from conveyor.core.task import Terms
 from conveyor.core.timing import Fire, Timing, preview, timing
 from conveyor.schedules.desk import Desk, Policy, ScheduleInfo, draft
 from conveyor.tasks import BoundTask, TaskDefinition
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from conveyor.client import Client
     from conveyor.core.clock import Clock
     from conveyor.core.task import NewTask, Task
+    from conveyor.packing import Packing
 
 D = TypeVar("D", bound=TaskDefinition[..., Any, Any])
 
@@ -44,6 +46,7 @@ class Scheduling(ABC):
     """
 
     clock: Clock
+    packing: Packing
 
     @abstractmethod
     async def client(self) -> Client:
@@ -110,7 +113,7 @@ class Scheduling(ABC):
                 raise InvalidOption(
                     f"two schedules are named {chosen!r}: give one of them another with name=…"
                 )
-            self.declared[chosen] = draft(chosen, template(self, call), when, **policy)
+            self.declared[chosen] = draft(chosen, template(self, call, chosen), when, **policy)
             return definition
 
         return declare
@@ -142,7 +145,7 @@ class Schedules:
         """
         call = task if isinstance(task, BoundTask) else task.bind()
         when = timing(cron=cron, tz=tz, every=every)
-        made = draft(name, template(self._app, call), when, **policy)
+        made = draft(name, template(self._app, call, name), when, **policy)
         return await (await self._desk()).create(made)
 
     async def edit(self, name: str, **changes: Any) -> ScheduleInfo:
@@ -232,20 +235,22 @@ class Schedules:
         return Desk((await self._app.client()).broker, self._app.clock)
 
 
-def template(app: Scheduling, call: BoundTask[Any]) -> Task:
-    """Return the task that every fire copies. Raises `InvalidOption` for options that mean one
-    enqueue only."""
+def template(app: Scheduling, call: BoundTask[Any], name: str) -> Task:
+    """Return the task that every fire of the schedule `name` copies, its secrets sealed. Raises
+    `InvalidOption` for options that mean one enqueue only."""
     options = call.options
     if options.delay is not None or options.due_at is not None:
         raise InvalidOption("delay= and at= mean one enqueue: a schedule says when it fires")
     definition = call.definition
-    if definition.encrypt:
-        raise InvalidOption(
-            f"{definition.name}: its arguments are sealed for one task each, and every fire is "
-            "another: a schedule cannot hold them"
-        )
     made = app._new_task(call).task
     payload = stamped(made.payload, definition.version)
+    if definition.encrypt:
+        arguments = split(made.payload)
+        of_schedule = msgspec.structs.replace(made, terms=Terms(schedule=name))
+        # The same each time: or every start of a worker would seem to bring a new schedule.
+        sealed = app.packing.seal(arguments, of_schedule, definition, steady=True)
+        if sealed:
+            payload = wrap(arguments, Wrapping(definition.version, tuple(sealed)))
     return msgspec.structs.replace(made, id="", enqueued_at=0.0, payload=payload)
 
 

@@ -23,6 +23,7 @@ from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
 from conveyor.flows import builtin
+from conveyor.flows.keying import Code
 from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
@@ -89,7 +90,8 @@ class Engine:
         self.board = board
         self.steps = self.leased = 0
         self.completer = Completer(token, dice)
-        self.names = known_names(app.definitions, module) | builtin.definitions(app)
+        code = Code(known_names(app.definitions, module), app.packing)
+        self.names = {**code.definitions, **builtin.definitions(app, code)}
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
@@ -97,7 +99,7 @@ class Engine:
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
-        self._follower = Follower(broker, clock, dice, self._ring_bell)
+        self._follower = Follower(broker, clock, dice, self._ring_bell, code)
         self._queues: list[str] = list(settings.queues)
         self._lineup = Lineup(settings.weights, settings.reserved)
         self._refreshed_at = float("-inf")
@@ -116,7 +118,7 @@ class Engine:
         if self._draining:
             return
         self._draining = True
-        self._release_waiting()
+        self.completer.release(self._waiting.clear())
         later = asyncio.get_running_loop().call_later
         later(self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN)
         self._signal.set()
@@ -345,9 +347,6 @@ class Engine:
             self._start_waiting()
         self._signal.set()
 
-    def _release_waiting(self) -> None:
-        self.completer.release(self._waiting.clear())
-
     def _stop_all(self, reason: Stop) -> None:
         for run in list(self._running.values()):
             self._executor.stop(run, reason)
@@ -376,7 +375,7 @@ class Engine:
         fenced = now > self.board.lease_until - SAFETY
         if fenced and not self._fenced:
             log.error("the lease was not renewed in time: stopping what runs here")
-            self._release_waiting()
+            self.completer.release(self._waiting.clear())
             for run in list(self._running.values()):
                 if run.definition.on_uncertain == "stop":
                     self._executor.stop(run, Stop.SHUTDOWN)
