@@ -84,7 +84,8 @@ class Advancer:
             reader = Reader(self.broker)
             tasks: list[NewTask] = []
             for trip in trips:
-                tasks += await self.maps.grow(trip, reader)
+                if trip.wave.grown:
+                    tasks += await self.maps.grow(trip, reader)
             ready = [(trip, node) for trip in trips for node in trip.wave.take_ready()]
             tasks += await self._judge(ready, reader)
             pushed += len(tasks)

@@ -101,7 +101,8 @@ def admitted(code: Code, known: Known, number: int, index: int, new: NewTask) ->
     """Return a node's new task with the limits that its code tells, or the relay that will have
     them told. Raises `CannotStart`.
     """
-    if not known.plan.graph.lots[known.plan.graph.nodes[number].lot].keyed:
+    graph = known.plan.graph
+    if not graph.lots[graph.nodes[number].lot].keyed:
         return new
     try:
         terms = code.terms(new.task)

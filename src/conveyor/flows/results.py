@@ -117,6 +117,26 @@ async def finals(broker: Broker, ids: Sequence[str]) -> dict[str, Final]:
     return found
 
 
+async def absent(broker: Broker, ids: Sequence[str], most: int = 100) -> set[str]:
+    """Return those of these tasks that the store does not know. After `most` the rest of a page
+    counts as unknown: each costs a round trip.
+    """
+    missing: set[str] = set()
+    for start in range(0, len(ids), PAGE):
+        page = list(ids[start : start + PAGE])
+        while page:
+            try:
+                await broker.finals(page)
+                break
+            except TaskNotFound as exc:
+                page.remove(exc.task_id)
+                missing.add(exc.task_id)
+            if len(missing) >= most:
+                missing.update(page)
+                break
+    return missing
+
+
 async def succeeded(broker: Broker, ids: Sequence[str]) -> list[bytes]:
     """Return the encoded results of those tasks that succeeded, in their order. Raises
     `CannotStart` when one has expired.

@@ -84,6 +84,10 @@ class Known:
             return self.reruns[node].generation(index)
         return self.run.generations.get(node, 0)
 
+    def first_child(self, node: int) -> int:
+        """The child that this start of a mapped node runs first; 0 for other nodes."""
+        return self.reruns[node].todo[0] if node in self.reruns and self.reruns[node].todo else 0
+
     def todo(self, node: int) -> Sequence[int]:
         """The children of a mapped node that this start of it runs, by index. Its items must be
         known."""
@@ -182,7 +186,8 @@ class Runs:
                 plan = Plan(graphs.decode(graphs_found[run_id].body))
                 run = runs.decode(document.body)
                 found[run_id] = self._keep(Known(run, document.version, plan, now))
-                await self._read_reruns(found[run_id])
+                if run.reruns:
+                    await self._read_reruns(found[run_id])
         return found
 
     async def _renew(self, known: Known, run: Run, version: int) -> None:

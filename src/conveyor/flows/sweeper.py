@@ -19,7 +19,7 @@ from conveyor.flows.births import items_of
 from conveyor.flows.closing import clear, close, prune
 from conveyor.flows.control import states_of, stop
 from conveyor.flows.keying import CannotStart
-from conveyor.flows.results import Reader, finals
+from conveyor.flows.results import Reader, absent, finals
 from conveyor.flows.runs import ACTIVE, GRAPH, Runs
 from conveyor.flows.steps import prune_steps
 from conveyor.flows.trip import Ended, Trip
@@ -142,14 +142,16 @@ class Sweeper:
         look.nodes = set(front)
         look.pushed &= look.nodes
         trip = Trip(known, states)
+        there = await self._there(known, [n for n in old if n not in look.pushed])
         plain: dict[str, int] = {}
         maps = []
         for number in old:
             if front[number] is not State.QUEUED:
                 trip.end(number, front[number])
             elif number not in look.pushed:
-                trip.wave.ready[number] = None
                 look.pushed.add(number)
+                if number not in there:
+                    trip.wave.ready[number] = None
             elif known.plan.graph.nodes[number].kind == "map":
                 maps.append(number)
             else:
@@ -160,6 +162,19 @@ class Sweeper:
         for number in maps:
             await self._map(trip, number, look)
         return await self._advancer.settle([trip])
+
+    async def _there(self, known: Known, numbers: list[int]) -> set[int]:
+        """Return which of these nodes have their task (a map: its first child; for the others
+        `_map` looks), as far as pushing it again would cost a relay: without the task's code it
+        cannot be made again as it was."""
+        graph = known.plan.graph
+        ids = {
+            births.node_id(known, number, known.first_child(number)): number
+            for number in numbers
+            if graph.lots[graph.nodes[number].lot].keyed
+        }
+        gone = await absent(self._broker, list(ids)) if ids else set()
+        return {number for task_id, number in ids.items() if task_id not in gone}
 
     async def _map(self, trip: Trip, number: int, look: _Look) -> None:
         """Push children of a mapped node that are missing, and take in ends not on record."""
@@ -184,7 +199,11 @@ class Sweeper:
         missing = {index for index in begun if index not in ended}
         old = sorted(missing & look.children.get(number, set()))
         look.children[number] = missing
-        tasks = await self._advancer.maps.children(trip, number, old, reader)
+        to_push = old
+        if known.plan.graph.lots[node.lot].keyed:
+            gone = await absent(self._broker, [births.node_id(known, number, i) for i in old])
+            to_push = [i for i in old if births.node_id(known, number, i) in gone]
+        tasks = await self._advancer.maps.children(trip, number, to_push, reader)
         if tasks:
             await self._broker.push(tasks)
         ids = {births.node_id(known, number, index): index for index in old}
