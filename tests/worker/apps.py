@@ -124,8 +124,8 @@ def refused() -> None:
 @app.task(executor="process")
 def sleep_in_process(folder: str) -> None:
     """Wait for ever; leave a file when asked to stop."""
-    note(folder, "started")
     try:
+        note(folder, "started")
         threading.Event().wait()
     finally:
         Path(folder, "cleaned").touch()
@@ -133,8 +133,8 @@ def sleep_in_process(folder: str) -> None:
 
 @app.task(executor="process")
 async def sleep_async_in_process(folder: str) -> None:
-    note(folder, "started")
     try:
+        note(folder, "started")
         await asyncio.Event().wait()
     finally:
         touch(folder, "cleaned")
