@@ -62,7 +62,7 @@ CREATE INDEX lane_timer ON lane (gate, queue, at) WHERE at < 'infinity';
 CREATE SEQUENCE turn CACHE 100;
 
 -- What a limit knows of a key (conveyor.core.gates.GateState). `running` is the number of its
--- slots, changed with them under the lock of this row.
+-- slots, which are leases and lines, changed with them under the lock of this row.
 CREATE TABLE gate (
     id      text COLLATE "C" PRIMARY KEY,
     tat     double precision NOT NULL DEFAULT 0,
@@ -71,10 +71,10 @@ CREATE TABLE gate (
 -- Of all gates: an index that names 'running' would make every change of it write to every index.
 CREATE INDEX gate_idle ON gate (tat);
 
+-- Slots of lines: kept until the task is final, so that a lease cannot be where they are.
 CREATE TABLE slot (
     id   uuid,
     gate text COLLATE "C",
-    line boolean NOT NULL,                 -- kept until the task is final
     at   double precision NOT NULL,
     PRIMARY KEY (id, gate)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,

@@ -34,7 +34,7 @@ BEGIN
     END IF;
 END $$;
 
--- Pass so many tasks through gates that admit them. Their slots are written with their leases.
+-- Pass so many tasks through gates that admit them. Their slots are to be written: their leases.
 CREATE OR REPLACE FUNCTION take_gates(
     now double precision, gates asked[], number integer
 ) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -56,14 +56,14 @@ CREATE OR REPLACE FUNCTION cancel_oldest(which text) RETURNS void LANGUAGE plpgs
 DECLARE
     runner text;
 BEGIN
-    IF EXISTS (SELECT 1 FROM slot s JOIN lease l ON l.id = s.id
-               WHERE s.gate = which AND l.cancel IS NOT NULL) THEN
+    IF EXISTS (SELECT 1 FROM holder h JOIN lease l ON l.id = h.id
+               WHERE h.gate = which AND l.cancel IS NOT NULL) THEN
         RETURN;
     END IF;
     UPDATE lease SET cancel = 'cancelled: limit ' || split_part(which, E'\n', 1) || ' is full'
     WHERE ctid = ANY (ARRAY(
-        SELECT l.ctid FROM slot s JOIN lease l ON l.id = s.id WHERE s.gate = which
-        ORDER BY s.at, s.id LIMIT 1 FOR UPDATE OF l SKIP LOCKED))
+        SELECT l.ctid FROM holder h JOIN lease l ON l.id = h.id WHERE h.gate = which
+        ORDER BY h.at, h.id LIMIT 1 FOR UPDATE OF l SKIP LOCKED))
     RETURNING worker INTO runner;
     IF FOUND THEN
         PERFORM pg_notify(current_schema(), 'w' || runner);
@@ -198,18 +198,21 @@ BEGIN
     ) r WHERE r.is_taken;
 END $$;
 
--- Write the leases of tasks that were admitted, and the slots of those who have none yet: in rounds
--- they got theirs.
+-- Write the leases of tasks that were admitted: the slots of the gates, a tab between them, in
+-- `slots`; and the lines of those in `lineless`: in rounds they got theirs.
 CREATE OR REPLACE FUNCTION write_leases(
     given double precision, clock double precision, who text, which text,
-    ids uuid[], numbers integer[], slotless uuid[]
+    ids uuid[], numbers integer[], slots text[], lineless uuid[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO lease (id, execution, worker, at, queue)
-    SELECT i.id, i.number, who, clock, which FROM unnest(ids, numbers) AS i (id, number);
-    INSERT INTO slot SELECT t.id, t.gate, t.line, now_or(given)
-    FROM unnest(slotless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
-    ON CONFLICT DO NOTHING;
+    INSERT INTO lease (id, execution, worker, at, queue, gates)
+    SELECT i.id, i.number, who, clock, which, string_to_array(i.slots, E'\t')
+    FROM unnest(ids, numbers, slots) AS i (id, number, slots);
+    IF lineless <> '{}' THEN
+        INSERT INTO slot SELECT t.id, t.gate, now_or(given)
+        FROM unnest(lineless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0 AND t.line
+        ON CONFLICT DO NOTHING;
+    END IF;
 END $$;
 
 -- What becomes of a refused head. True: its lane goes to sleep.
@@ -305,7 +308,11 @@ DECLARE
     ids uuid[] := '{}';
     numbers integer[] := '{}';
     written integer := 0;
-    slotless uuid[] := '{}';
+    -- Of which gates each of `ids` is to be a slot; those that are to get a line too.
+    taken text[] := '{}';
+    lineless uuid[] := '{}';
+    has_line boolean;
+    of_gates text;
     from_vtime double precision := '-infinity';
     from_turn bigint := 0;
     from_id uuid := '00000000-0000-0000-0000-000000000000';
@@ -356,6 +363,7 @@ BEGIN
                 ids := ids || got.ids;
                 numbers := numbers || got.executions;
                 places := places || got.places;
+                taken := taken || got.slots;
                 number := number + got.number;
                 l := NULL;
                 next_lane := NULL;
@@ -450,9 +458,9 @@ BEGIN
                 IF told.is_full AND told.on_full = 'cancel_oldest' THEN
                     -- That may be one of those admitted just now.
                     PERFORM write_leases(given, clock, who, which, ids[written + 1 :],
-                        numbers[written + 1 :], slotless);
+                        numbers[written + 1 :], taken[written + 1 :], lineless);
                     written := number;
-                    slotless := '{}';
+                    lineless := '{}';
                 END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
                     told.on_full) AND NOT move_lane(clock, sure, l, head.weight, 0, NULL) THEN
@@ -502,26 +510,34 @@ BEGIN
                 ahead := run.aheads[upto - 1];
             END IF;
         END IF;
+        has_line := false;
+        of_gates := NULL;
         IF head.gates <> '{}' THEN
             is_taken := take_gates(told.now, gates, upto);
             FOREACH g IN ARRAY gates LOOP
-                EXIT WHEN is_crowded;
-                IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
+                CONTINUE WHEN g.rate > 0;
+                IF g.line THEN
+                    has_line := has_line OR NOT g.holds;
+                ELSE
+                    of_gates := coalesce(of_gates || E'\t', '') || g.gate;
+                END IF;
+                IF NOT is_crowded AND NOT g.holds AND g.running + upto >= g.most THEN
                     filled := g;
                 END IF;
             END LOOP;
         END IF;
+        taken := taken || array_fill(of_gates, ARRAY[upto]);
         l.gate := NULL;
         IF NOT move_lane(clock, sure, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
         END IF;
-        IF head.gates <> '{}' THEN
-            slotless := slotless || ids[number - upto + 1 : number];
+        IF has_line THEN
+            lineless := lineless || ids[number - upto + 1 : number];
         END IF;
     END LOOP;
     IF number > 0 THEN
         PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :],
-            slotless);
+            taken[written + 1 :], lineless);
         SELECT * INTO bodies, executions, counters FROM leased(clock, which, ids);
     END IF;
 END $$;
