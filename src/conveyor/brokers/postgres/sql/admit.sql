@@ -127,9 +127,10 @@ BEGIN
             gate = CASE WHEN n.waits THEN filled.gate ELSE l.gate END,
             at = CASE WHEN n.waits THEN 'infinity'::double precision END
         FROM (
-            SELECT w.vtime, EXISTS (
-                SELECT 1 FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
-                    AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue') AS waits
+            SELECT w.vtime, coalesce((
+                SELECT true FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
+                    AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue' LIMIT 1
+            ), false) AS waits
             FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
                 AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
@@ -143,7 +144,7 @@ END $$;
 -- plain line comes first. `ahead` of the head are so many plain ones and, in the step, `before` it
 -- so many gated ones.
 CREATE OR REPLACE FUNCTION run_behind(
-    clock double precision, l lane, head waiting, weight integer, gates asked[], number integer, next_lane lane,
+    clock double precision, l lane, head waiting, weight integer, number integer, next_lane lane,
     plain double precision[], ahead integer, before integer, want integer,
     OUT places tid[], OUT ids uuid[], OUT executions integer[], OUT aheads integer[]
 ) LANGUAGE plpgsql AS $$
@@ -152,31 +153,19 @@ DECLARE
     -- Where the turn ends, and where the next one begins if nobody else waits for one.
     turn integer := coalesce(l.remain, weight);
     next_vtime double precision := clock - 60 * l.priority;
-    rates double precision[];
-    bursts double precision[];
-    costs double precision[];
-    counts integer[];
-    lines boolean[];
-    full_ones text[];
-BEGIN
     -- As the head's own row has them, whatever people said of the limit.
-    SELECT array_agg(t.rate ORDER BY t.n), array_agg(t.burst ORDER BY t.n),
-        array_agg(t.cost ORDER BY t.n), array_agg(t.most ORDER BY t.n),
-        array_agg(t.line ORDER BY t.n), array_agg(t.on_full ORDER BY t.n)
-    INTO rates, bursts, costs, counts, lines, full_ones
-    FROM toll t WHERE gates <> '{}' AND t.id = head.id;
+    carried_by_head carried[] := (SELECT g.carries FROM gated g WHERE g.id = head.id);
+BEGIN
     SELECT array_agg(r.place), array_agg(r.id), array_agg(r.execution), array_agg(r.ahead)
     INTO places, ids, executions, aheads
     FROM (
-        SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND EXISTS (
-                SELECT 1 FROM gated g WHERE g.id = o.id AND g.key IS NULL
+        -- Not EXISTS: how many come here cannot be known when that is planned, and for as many as
+        -- it thinks all of the table would be hashed.
+        SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND coalesce((
+                SELECT true FROM gated g WHERE g.id = o.id AND g.key IS NULL
                     AND g.weight IS NOT DISTINCT FROM run_behind.weight
-            ) AND (gates = '{}' OR NOT EXISTS (
-                SELECT 1 FROM toll t WHERE t.id = o.id AND (
-                    t.rate <> rates[t.n + 1] OR t.burst <> bursts[t.n + 1]
-                    OR t.cost <> costs[t.n + 1] OR t.most <> counts[t.n + 1]
-                    OR t.line <> lines[t.n + 1] OR t.on_full <> full_ones[t.n + 1])
-            ))) OVER (ORDER BY o.n) AS is_taken
+                    AND g.carries = carried_by_head
+            ), false)) OVER (ORDER BY o.n) AS is_taken
         FROM (
             SELECT w.place, w.id, w.execution, w.n,
                 greatest(ahead, width_bucket(w.vtime, plain)) AS ahead,
@@ -496,7 +485,7 @@ BEGIN
                 WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped)
                 ORDER BY o.vtime, o.turn, o.id LIMIT 1;
             END IF;
-            run := run_behind(clock, l, head.row, head.weight, gates, upto, next_lane, plain,
+            run := run_behind(clock, l, head.row, head.weight, upto, next_lane, plain,
                 ahead, number - 1, want);
             upto := 1 + coalesce(cardinality(run.ids), 0);
             DELETE FROM waiting w WHERE w.ctid = ANY (head.place || run.places);

@@ -245,7 +245,9 @@ BEGIN
     old := ARRAY(SELECT g.id FROM gate g WHERE g.running = 0 AND g.tat <= clock - 60
         ORDER BY g.tat LIMIT most FOR UPDATE SKIP LOCKED);
     DELETE FROM gate g WHERE g.id = ANY (old)
-        AND NOT EXISTS (SELECT 1 FROM toll t WHERE t.gate = g.id);
+        AND NOT EXISTS (SELECT 1 FROM gated t WHERE t.gates[1] = g.id AND t.gates <> '{}')
+        AND NOT EXISTS (
+            SELECT 1 FROM gated t WHERE t.gates @> ARRAY[g.id] AND cardinality(t.gates) > 1);
     GET DIAGNOSTICS forgotten = ROW_COUNT;
     UPDATE gate g SET tat = clock WHERE g.id = ANY (old);
     RETURN forgotten;

@@ -79,5 +79,4 @@ WHERE l.at = 'infinity' AND g.running = 0 AND g.tat <= now_or($1)
 
 -- name: I1 terms: final tasks that still claim lanes, gates or keys
 SELECT f.id FROM finished f WHERE EXISTS (SELECT 1 FROM gated g WHERE g.id = f.id)
-    OR EXISTS (SELECT 1 FROM toll t WHERE t.id = f.id)
     OR EXISTS (SELECT 1 FROM uniq u WHERE u.id = f.id AND u.expires IS NULL)

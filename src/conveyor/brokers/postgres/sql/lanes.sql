@@ -154,7 +154,6 @@ CREATE OR REPLACE FUNCTION bury(dead uuid[]) RETURNS text[] LANGUAGE plpgsql AS 
 BEGIN
     PERFORM release(dead);
     DELETE FROM gated g WHERE g.id = ANY (dead);
-    DELETE FROM toll t WHERE t.id = ANY (dead);
     RETURN (free_slots(dead, '{}')).woken;
 END $$;
 
@@ -200,6 +199,5 @@ BEGIN
         PERFORM to_lanes(living, false);
     END IF;
     DELETE FROM gated g WHERE g.id = ANY (gone);
-    DELETE FROM toll t WHERE t.id = ANY (gone);
     SELECT f.woken, f.highest INTO woken, highest FROM free_slots(gone, ended) f;
 END $$;

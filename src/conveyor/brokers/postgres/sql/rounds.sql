@@ -149,7 +149,8 @@ BEGIN
                     coalesce(p.most, t.most) AS most, coalesce(p.closed, 0) AS closed,
                     row_number() OVER (PARTITION BY t.gate ORDER BY i.n) AS rank
                 FROM unnest(ids) WITH ORDINALITY AS i (id, n) JOIN toll t ON t.id = i.id
-                JOIN gate g ON g.id = t.gate
+                -- One by one: more gates than these may exist, by far.
+                JOIN LATERAL (SELECT o.tat, o.running FROM gate o WHERE o.id = t.gate OFFSET 0) g ON true
                 LEFT JOIN LATERAL (
                     SELECT w.rate, w.most, greatest(w.until, k.until) AS closed
                     FROM (SELECT 1 WHERE has_rulings) o
