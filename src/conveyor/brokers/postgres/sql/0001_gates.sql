@@ -1,31 +1,37 @@
 -- Part of schema 1: tasks that ask for more than the plain line. A plain task has no row here.
 
+-- A gate as a task carries it (conveyor.core.gates.Gate). `gate` is Gate.id: limit, newline, key.
+CREATE TYPE carried AS (
+    gate    text COLLATE "C",
+    rate    double precision,
+    burst   double precision,
+    cost    double precision,
+    most    integer,
+    line    boolean,
+    on_full text COLLATE "C"
+);
+
 -- A living task that waits in a lane whenever it waits. Its row goes when it is final, so that
 -- "is there any" is all that a queue of plain tasks ever asks.
 CREATE TABLE gated (
-    id     uuid PRIMARY KEY,
-    lane   uuid NOT NULL,
-    weight integer,                        -- of its turn; NULL: the lane takes no turns
-    gates  text[] COLLATE "C" NOT NULL,    -- the ids of its gates, in their order
-    key    text COLLATE "C",               -- unique until its lease
-    again  boolean NOT NULL DEFAULT false  -- and taken back when it is put back
-) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 20000);
-
--- A gate as a task carries it (conveyor.core.gates.Gate). `gate` is Gate.id: limit, newline, key.
-CREATE TABLE toll (
-    id      uuid,
-    n       smallint,                      -- its place among the gates of the task
-    gate    text COLLATE "C" NOT NULL,
-    rate    double precision NOT NULL,
-    burst   double precision NOT NULL,
-    cost    double precision NOT NULL,
-    most    integer NOT NULL,
-    line    boolean NOT NULL,
-    on_full text COLLATE "C" NOT NULL,
-    PRIMARY KEY (id, n)
+    id      uuid PRIMARY KEY,
+    lane    uuid NOT NULL,
+    weight  integer,                        -- of its turn; NULL: the lane takes no turns
+    gates   text[] COLLATE "C" NOT NULL,    -- the ids of its gates, in their order
+    carries carried[] NOT NULL,             -- its gates, in the order it names them
+    key     text COLLATE "C",               -- unique until its lease
+    again   boolean NOT NULL DEFAULT false  -- and taken back when it is put back
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 20000);
 -- Who still needs a gate? Asked before it is forgotten.
-CREATE INDEX toll_gate ON toll (gate);
+CREATE INDEX gated_gate ON gated ((gates[1])) WHERE gates <> '{}';
+CREATE INDEX gated_gates ON gated USING gin (gates) WITH (fastupdate = off)
+    WHERE cardinality(gates) > 1;
+
+-- The gates of tasks, one in a row; `n` is its place among those of its task.
+CREATE VIEW toll AS
+SELECT g.id, (c.n - 1)::smallint AS n, c.gate, c.rate, c.burst, c.cost, c.most, c.line, c.on_full
+FROM gated g, unnest(g.carries) WITH ORDINALITY
+    AS c (gate, rate, burst, cost, most, line, on_full, n);
 
 -- Gated tasks that wait, in the order of their lane; vtime as in ready.
 CREATE TABLE waiting (
@@ -62,7 +68,7 @@ CREATE INDEX lane_timer ON lane (gate, queue, at) WHERE at < 'infinity';
 CREATE SEQUENCE turn CACHE 100;
 
 -- What a limit knows of a key (conveyor.core.gates.GateState). `running` is the number of its
--- slots, changed with them under the lock of this row.
+-- slots, which are leases and lines, changed with them under the lock of this row.
 CREATE TABLE gate (
     id      text COLLATE "C" PRIMARY KEY,
     tat     double precision NOT NULL DEFAULT 0,
@@ -71,10 +77,10 @@ CREATE TABLE gate (
 -- Of all gates: an index that names 'running' would make every change of it write to every index.
 CREATE INDEX gate_idle ON gate (tat);
 
+-- Slots of lines: kept until the task is final, so that a lease cannot be where they are.
 CREATE TABLE slot (
     id   uuid,
     gate text COLLATE "C",
-    line boolean NOT NULL,                 -- kept until the task is final
     at   double precision NOT NULL,
     PRIMARY KEY (id, gate)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,

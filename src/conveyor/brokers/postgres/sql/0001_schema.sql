@@ -59,7 +59,8 @@ CREATE TABLE lease (
     at        double precision NOT NULL,
     queue     text COLLATE "C" NOT NULL,
     cancel    text,   -- reason, once someone asked it to stop
-    note      bytea   -- progress and logs
+    note      bytea,  -- progress and logs
+    gates     text[] COLLATE "C"  -- whose slots it is; NULL: of none. Lines: see slot
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 -- Nearly always empty: asking it costs a step nothing.

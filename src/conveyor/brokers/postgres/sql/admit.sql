@@ -34,7 +34,7 @@ BEGIN
     END IF;
 END $$;
 
--- Pass so many tasks through gates that admit them. Their slots are written with their leases.
+-- Pass so many tasks through gates that admit them. Their slots are to be written: their leases.
 CREATE OR REPLACE FUNCTION take_gates(
     now double precision, gates asked[], number integer
 ) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -56,14 +56,14 @@ CREATE OR REPLACE FUNCTION cancel_oldest(which text) RETURNS void LANGUAGE plpgs
 DECLARE
     runner text;
 BEGIN
-    IF EXISTS (SELECT 1 FROM slot s JOIN lease l ON l.id = s.id
-               WHERE s.gate = which AND l.cancel IS NOT NULL) THEN
+    IF EXISTS (SELECT 1 FROM holder h JOIN lease l ON l.id = h.id
+               WHERE h.gate = which AND l.cancel IS NOT NULL) THEN
         RETURN;
     END IF;
     UPDATE lease SET cancel = 'cancelled: limit ' || split_part(which, E'\n', 1) || ' is full'
     WHERE ctid = ANY (ARRAY(
-        SELECT l.ctid FROM slot s JOIN lease l ON l.id = s.id WHERE s.gate = which
-        ORDER BY s.at, s.id LIMIT 1 FOR UPDATE OF l SKIP LOCKED))
+        SELECT l.ctid FROM holder h JOIN lease l ON l.id = h.id WHERE h.gate = which
+        ORDER BY h.at, h.id LIMIT 1 FOR UPDATE OF l SKIP LOCKED))
     RETURNING worker INTO runner;
     IF FOUND THEN
         PERFORM pg_notify(current_schema(), 'w' || runner);
@@ -127,9 +127,10 @@ BEGIN
             gate = CASE WHEN n.waits THEN filled.gate ELSE l.gate END,
             at = CASE WHEN n.waits THEN 'infinity'::double precision END
         FROM (
-            SELECT w.vtime, EXISTS (
-                SELECT 1 FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
-                    AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue') AS waits
+            SELECT w.vtime, coalesce((
+                SELECT true FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
+                    AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue' LIMIT 1
+            ), false) AS waits
             FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
                 AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
@@ -143,7 +144,7 @@ END $$;
 -- plain line comes first. `ahead` of the head are so many plain ones and, in the step, `before` it
 -- so many gated ones.
 CREATE OR REPLACE FUNCTION run_behind(
-    clock double precision, l lane, head waiting, weight integer, gates asked[], number integer, next_lane lane,
+    clock double precision, l lane, head waiting, weight integer, number integer, next_lane lane,
     plain double precision[], ahead integer, before integer, want integer,
     OUT places tid[], OUT ids uuid[], OUT executions integer[], OUT aheads integer[]
 ) LANGUAGE plpgsql AS $$
@@ -152,31 +153,19 @@ DECLARE
     -- Where the turn ends, and where the next one begins if nobody else waits for one.
     turn integer := coalesce(l.remain, weight);
     next_vtime double precision := clock - 60 * l.priority;
-    rates double precision[];
-    bursts double precision[];
-    costs double precision[];
-    counts integer[];
-    lines boolean[];
-    full_ones text[];
-BEGIN
     -- As the head's own row has them, whatever people said of the limit.
-    SELECT array_agg(t.rate ORDER BY t.n), array_agg(t.burst ORDER BY t.n),
-        array_agg(t.cost ORDER BY t.n), array_agg(t.most ORDER BY t.n),
-        array_agg(t.line ORDER BY t.n), array_agg(t.on_full ORDER BY t.n)
-    INTO rates, bursts, costs, counts, lines, full_ones
-    FROM toll t WHERE gates <> '{}' AND t.id = head.id;
+    carried_by_head carried[] := (SELECT g.carries FROM gated g WHERE g.id = head.id);
+BEGIN
     SELECT array_agg(r.place), array_agg(r.id), array_agg(r.execution), array_agg(r.ahead)
     INTO places, ids, executions, aheads
     FROM (
-        SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND EXISTS (
-                SELECT 1 FROM gated g WHERE g.id = o.id AND g.key IS NULL
+        -- Not EXISTS: how many come here cannot be known when that is planned, and for as many as
+        -- it thinks all of the table would be hashed.
+        SELECT o.*, bool_and(o.vtime_fits AND o.ahead + before + o.n < want AND coalesce((
+                SELECT true FROM gated g WHERE g.id = o.id AND g.key IS NULL
                     AND g.weight IS NOT DISTINCT FROM run_behind.weight
-            ) AND (gates = '{}' OR NOT EXISTS (
-                SELECT 1 FROM toll t WHERE t.id = o.id AND (
-                    t.rate <> rates[t.n + 1] OR t.burst <> bursts[t.n + 1]
-                    OR t.cost <> costs[t.n + 1] OR t.most <> counts[t.n + 1]
-                    OR t.line <> lines[t.n + 1] OR t.on_full <> full_ones[t.n + 1])
-            ))) OVER (ORDER BY o.n) AS is_taken
+                    AND g.carries = carried_by_head
+            ), false)) OVER (ORDER BY o.n) AS is_taken
         FROM (
             SELECT w.place, w.id, w.execution, w.n,
                 greatest(ahead, width_bucket(w.vtime, plain)) AS ahead,
@@ -198,18 +187,21 @@ BEGIN
     ) r WHERE r.is_taken;
 END $$;
 
--- Write the leases of tasks that were admitted, and the slots of those who have none yet: in rounds
--- they got theirs.
+-- Write the leases of tasks that were admitted: the slots of the gates, a tab between them, in
+-- `slots`; and the lines of those in `lineless`: in rounds they got theirs.
 CREATE OR REPLACE FUNCTION write_leases(
     given double precision, clock double precision, who text, which text,
-    ids uuid[], numbers integer[], slotless uuid[]
+    ids uuid[], numbers integer[], slots text[], lineless uuid[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO lease (id, execution, worker, at, queue)
-    SELECT i.id, i.number, who, clock, which FROM unnest(ids, numbers) AS i (id, number);
-    INSERT INTO slot SELECT t.id, t.gate, t.line, now_or(given)
-    FROM unnest(slotless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
-    ON CONFLICT DO NOTHING;
+    INSERT INTO lease (id, execution, worker, at, queue, gates)
+    SELECT i.id, i.number, who, clock, which, string_to_array(i.slots, E'\t')
+    FROM unnest(ids, numbers, slots) AS i (id, number, slots);
+    IF lineless <> '{}' THEN
+        INSERT INTO slot SELECT t.id, t.gate, now_or(given)
+        FROM unnest(lineless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0 AND t.line
+        ON CONFLICT DO NOTHING;
+    END IF;
 END $$;
 
 -- What becomes of a refused head. True: its lane goes to sleep.
@@ -305,7 +297,11 @@ DECLARE
     ids uuid[] := '{}';
     numbers integer[] := '{}';
     written integer := 0;
-    slotless uuid[] := '{}';
+    -- Of which gates each of `ids` is to be a slot; those that are to get a line too.
+    taken text[] := '{}';
+    lineless uuid[] := '{}';
+    has_line boolean;
+    of_gates text;
     from_vtime double precision := '-infinity';
     from_turn bigint := 0;
     from_id uuid := '00000000-0000-0000-0000-000000000000';
@@ -356,6 +352,7 @@ BEGIN
                 ids := ids || got.ids;
                 numbers := numbers || got.executions;
                 places := places || got.places;
+                taken := taken || got.slots;
                 number := number + got.number;
                 l := NULL;
                 next_lane := NULL;
@@ -450,9 +447,9 @@ BEGIN
                 IF told.is_full AND told.on_full = 'cancel_oldest' THEN
                     -- That may be one of those admitted just now.
                     PERFORM write_leases(given, clock, who, which, ids[written + 1 :],
-                        numbers[written + 1 :], slotless);
+                        numbers[written + 1 :], taken[written + 1 :], lineless);
                     written := number;
-                    slotless := '{}';
+                    lineless := '{}';
                 END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
                     told.on_full) AND NOT move_lane(clock, sure, l, head.weight, 0, NULL) THEN
@@ -488,7 +485,7 @@ BEGIN
                 WHERE o.queue = which AND o.at IS NULL AND o.id <> l.id AND o.id <> ALL (skipped)
                 ORDER BY o.vtime, o.turn, o.id LIMIT 1;
             END IF;
-            run := run_behind(clock, l, head.row, head.weight, gates, upto, next_lane, plain,
+            run := run_behind(clock, l, head.row, head.weight, upto, next_lane, plain,
                 ahead, number - 1, want);
             upto := 1 + coalesce(cardinality(run.ids), 0);
             DELETE FROM waiting w WHERE w.ctid = ANY (head.place || run.places);
@@ -502,26 +499,34 @@ BEGIN
                 ahead := run.aheads[upto - 1];
             END IF;
         END IF;
+        has_line := false;
+        of_gates := NULL;
         IF head.gates <> '{}' THEN
             is_taken := take_gates(told.now, gates, upto);
             FOREACH g IN ARRAY gates LOOP
-                EXIT WHEN is_crowded;
-                IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
+                CONTINUE WHEN g.rate > 0;
+                IF g.line THEN
+                    has_line := has_line OR NOT g.holds;
+                ELSE
+                    of_gates := coalesce(of_gates || E'\t', '') || g.gate;
+                END IF;
+                IF NOT is_crowded AND NOT g.holds AND g.running + upto >= g.most THEN
                     filled := g;
                 END IF;
             END LOOP;
         END IF;
+        taken := taken || array_fill(of_gates, ARRAY[upto]);
         l.gate := NULL;
         IF NOT move_lane(clock, sure, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
         END IF;
-        IF head.gates <> '{}' THEN
-            slotless := slotless || ids[number - upto + 1 : number];
+        IF has_line THEN
+            lineless := lineless || ids[number - upto + 1 : number];
         END IF;
     END LOOP;
     IF number > 0 THEN
         PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :],
-            slotless);
+            taken[written + 1 :], lineless);
         SELECT * INTO bodies, executions, counters FROM leased(clock, which, ids);
     END IF;
 END $$;

@@ -77,7 +77,7 @@ SELECT t.id, t.n, t.gate, g.tat, g.running, t.burst, t.cost, t.line, t.on_full,
     CASE WHEN t.rate > 0 THEN coalesce(w.rate, t.rate) ELSE 0 END AS rate,
     coalesce(w.most, t.most) AS most,
     greatest(w.until, k.until, 0) AS closed,
-    EXISTS (SELECT 1 FROM slot s WHERE s.id = t.id AND s.gate = t.gate) AS holds
+    t.line AND EXISTS (SELECT 1 FROM slot s WHERE s.id = t.id AND s.gate = t.gate) AS holds
 FROM toll t
 JOIN gate g ON g.id = t.gate
 LEFT JOIN ruling w ON w.id = split_part(t.gate, E'\n', 1)
@@ -116,11 +116,17 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Free the slots of tasks: all of the dead ones', of the living ones' those that are no lines. As
+-- Who has slots of a gate.
+CREATE OR REPLACE VIEW holder AS
+SELECT l.id, g.gate, l.at FROM lease l, unnest(l.gates) AS g (gate) WHERE l.gates IS NOT NULL
+UNION ALL
+SELECT s.id, s.gate, s.at FROM slot s;
+
+-- Free slots: one of each of the `ended` gates, which leases had, and the lines of dead tasks. As
 -- many lanes of every queue may look again: who serves which queue is not known here. Tells the
 -- queues, and the highest gate that is locked now.
 CREATE OR REPLACE FUNCTION free_slots(
-    dead uuid[], living uuid[], OUT woken text[], OUT highest text
+    dead uuid[], ended text[], OUT woken text[], OUT highest text
 ) LANGUAGE plpgsql AS $$
 DECLARE
     freed text[];
@@ -129,11 +135,14 @@ BEGIN
     woken := '{}';
     highest := '';
     WITH gone AS (
-        DELETE FROM slot s WHERE s.id = ANY (dead) OR s.id = ANY (living) AND NOT s.line
-        RETURNING s.gate
+        DELETE FROM slot s WHERE s.id = ANY (dead) RETURNING s.gate
     )
+    SELECT ended || array_agg(o.gate) INTO ended FROM gone o;
     SELECT array_agg(c.gate ORDER BY c.gate), array_agg(c.n ORDER BY c.gate) INTO freed, numbers
-    FROM (SELECT o.gate, count(*)::integer AS n FROM gone o GROUP BY o.gate) c;
+    FROM (
+        SELECT e.gate COLLATE "C" AS gate, count(*)::integer AS n FROM unnest(ended) AS e (gate)
+        GROUP BY 1
+    ) c;
     IF freed IS NULL THEN
         RETURN;
     END IF;
@@ -236,7 +245,9 @@ BEGIN
     old := ARRAY(SELECT g.id FROM gate g WHERE g.running = 0 AND g.tat <= clock - 60
         ORDER BY g.tat LIMIT most FOR UPDATE SKIP LOCKED);
     DELETE FROM gate g WHERE g.id = ANY (old)
-        AND NOT EXISTS (SELECT 1 FROM toll t WHERE t.gate = g.id);
+        AND NOT EXISTS (SELECT 1 FROM gated t WHERE t.gates[1] = g.id AND t.gates <> '{}')
+        AND NOT EXISTS (
+            SELECT 1 FROM gated t WHERE t.gates @> ARRAY[g.id] AND cardinality(t.gates) > 1);
     GET DIAGNOSTICS forgotten = ROW_COUNT;
     UPDATE gate g SET tat = clock WHERE g.id = ANY (old);
     RETURN forgotten;

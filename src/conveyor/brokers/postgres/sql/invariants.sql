@@ -40,19 +40,25 @@ WHERE r.execution <> t.execution OR r.queue <> t.queue OR r.priority <> t.priori
 SELECT l.id FROM lease l LEFT JOIN worker w ON w.id = l.worker
 WHERE coalesce(w.until, 0) < now_or($1) - 60
 
--- name: I6 slots: tasks that hold a slot of a limit and neither run nor hold a line
-SELECT s.id FROM slot s WHERE NOT EXISTS (SELECT 1 FROM lease l WHERE l.id = s.id)
-    AND NOT (s.line AND EXISTS (SELECT 1 FROM gated g WHERE g.id = s.id))
+-- name: I6 slots: tasks that hold a line of a limit and are not in it
+SELECT s.id FROM slot s
+WHERE NOT EXISTS (SELECT 1 FROM toll t WHERE t.id = s.id AND t.gate = s.gate AND t.line)
+
+-- name: I6 slots: tasks that run in a slot of a limit that they do not ask for
+SELECT l.id FROM lease l, unnest(l.gates) AS g (gate)
+WHERE NOT EXISTS (
+    SELECT 1 FROM toll t WHERE t.id = l.id AND t.gate = g.gate AND t.rate = 0 AND NOT t.line)
 
 -- name: I6 slots: running tasks without their slot
 SELECT l.id FROM lease l JOIN toll t ON t.id = l.id
-WHERE t.rate = 0 AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id = l.id AND s.gate = t.gate)
+WHERE t.rate = 0 AND NOT CASE WHEN t.line
+    THEN EXISTS (SELECT 1 FROM slot s WHERE s.id = l.id AND s.gate = t.gate)
+    ELSE coalesce(t.gate = ANY (l.gates), false) END
 
 -- name: I6 slots: limits whose number of taken slots is wrong
-SELECT g.id FROM gate g
-WHERE g.running <> (SELECT count(*) FROM slot s WHERE s.gate = g.id)
-UNION ALL
-SELECT s.gate FROM slot s WHERE NOT EXISTS (SELECT 1 FROM gate g WHERE g.id = s.gate)
+SELECT coalesce(g.id, h.gate)
+FROM gate g FULL JOIN (SELECT gate, count(*) AS n FROM holder GROUP BY gate) h ON h.gate = g.id
+WHERE coalesce(h.n, 0) <> coalesce(g.running, -1)
 
 -- name: I6 lanes: gated tasks that wait where no worker looks
 SELECT w.id FROM waiting w
@@ -73,5 +79,4 @@ WHERE l.at = 'infinity' AND g.running = 0 AND g.tat <= now_or($1)
 
 -- name: I1 terms: final tasks that still claim lanes, gates or keys
 SELECT f.id FROM finished f WHERE EXISTS (SELECT 1 FROM gated g WHERE g.id = f.id)
-    OR EXISTS (SELECT 1 FROM toll t WHERE t.id = f.id)
     OR EXISTS (SELECT 1 FROM uniq u WHERE u.id = f.id AND u.expires IS NULL)

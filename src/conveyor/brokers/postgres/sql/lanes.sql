@@ -16,7 +16,7 @@ DECLARE
 BEGIN
     WITH placed AS (
         INSERT INTO waiting
-        SELECT t.queue, CASE WHEN EXISTS (SELECT 1 FROM slot s WHERE s.id = g.id AND s.line)
+        SELECT t.queue, CASE WHEN EXISTS (SELECT 1 FROM slot s WHERE s.id = g.id)
             THEN g.id ELSE g.lane END, m.vtime, t.execution, g.id
         FROM unnest(ids, vtimes) AS m (id, vtime)
         JOIN gated g ON g.id = m.id JOIN task t ON t.id = m.id
@@ -154,7 +154,6 @@ CREATE OR REPLACE FUNCTION bury(dead uuid[]) RETURNS text[] LANGUAGE plpgsql AS 
 BEGIN
     PERFORM release(dead);
     DELETE FROM gated g WHERE g.id = ANY (dead);
-    DELETE FROM toll t WHERE t.id = ANY (dead);
     RETURN (free_slots(dead, '{}')).woken;
 END $$;
 
@@ -185,10 +184,10 @@ BEGIN
 END $$;
 
 -- Settled tasks with terms: `dead` ones ended for good, `back` ones were put back or, if their
--- cancellation was on record, ended too. Tells the queues whose lanes may look again, and the
+-- cancellation was on record, ended too. `ended`: the gates of which their leases were slots. Tells the queues whose lanes may look again, and the
 -- highest gate that is locked now.
 CREATE OR REPLACE FUNCTION settle_terms(
-    dead uuid[], back uuid[], OUT woken text[], OUT highest text
+    dead uuid[], back uuid[], ended text[], OUT woken text[], OUT highest text
 ) LANGUAGE plpgsql AS $$
 DECLARE
     gone uuid[] := dead || ARRAY(SELECT f.id FROM finished f WHERE f.id = ANY (back));
@@ -200,6 +199,5 @@ BEGIN
         PERFORM to_lanes(living, false);
     END IF;
     DELETE FROM gated g WHERE g.id = ANY (gone);
-    DELETE FROM toll t WHERE t.id = ANY (gone);
-    SELECT f.woken, f.highest INTO woken, highest FROM free_slots(gone, living) f;
+    SELECT f.woken, f.highest INTO woken, highest FROM free_slots(gone, ended) f;
 END $$;

@@ -97,11 +97,11 @@ BEGIN
 END $$;
 
 -- Lock gates, those of the tasks among them, and take so many of the tasks, from the first, as they
--- admit; `number` of them. Their slots are written, their leases are not. `wokens`: what woke the
--- lane of each. When it may admit one more, that one is woken before anybody else is asked.
+-- admit; `number` of them. Their lines are written, their leases are not: `slots` are the gates, a
+-- tab between them, of which each is to be a slot. `wokens`: what woke the lane of each. When it may admit one more, that one is woken before anybody else is asked.
 CREATE OR REPLACE FUNCTION pass_gates(
     given double precision, which text, wanted text[], ids uuid[], wokens text[],
-    INOUT highest text, OUT number integer, OUT woke boolean
+    INOUT highest text, OUT number integer, OUT slots text[], OUT woke boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
     locked text[];
@@ -149,7 +149,8 @@ BEGIN
                     coalesce(p.most, t.most) AS most, coalesce(p.closed, 0) AS closed,
                     row_number() OVER (PARTITION BY t.gate ORDER BY i.n) AS rank
                 FROM unnest(ids) WITH ORDINALITY AS i (id, n) JOIN toll t ON t.id = i.id
-                JOIN gate g ON g.id = t.gate
+                -- One by one: more gates than these may exist, by far.
+                JOIN LATERAL (SELECT o.tat, o.running FROM gate o WHERE o.id = t.gate OFFSET 0) g ON true
                 LEFT JOIN LATERAL (
                     SELECT w.rate, w.most, greatest(w.until, k.until) AS closed
                     FROM (SELECT 1 WHERE has_rulings) o
@@ -176,9 +177,16 @@ BEGIN
         FROM unnest(positions, gates, rates, costs) AS p (at, gate, rate, cost)
         WHERE p.at <= number GROUP BY p.gate
     ) f WHERE g.id = f.gate;
-    INSERT INTO slot SELECT ids[p.at], p.gate, p.line, now
-    FROM unnest(positions, gates, rates, lines) AS p (at, gate, rate, line)
-    WHERE p.at <= number AND p.rate = 0;
+    IF true = ANY (lines) THEN
+        INSERT INTO slot SELECT ids[p.at], p.gate, now
+        FROM unnest(positions, gates, rates, lines) AS p (at, gate, rate, line)
+        WHERE p.at <= number AND p.rate = 0 AND p.line;
+    END IF;
+    slots := ARRAY(
+        SELECT string_agg(p.gate, E'\t' ORDER BY p.gate) FILTER (WHERE p.rate = 0 AND NOT p.line)
+        FROM generate_series(1, number) AS i (n)
+        LEFT JOIN unnest(positions, gates, rates, lines) AS p (at, gate, rate, line) ON p.at = i.n
+        GROUP BY i.n ORDER BY i.n);
     IF number = first_woken THEN
         woke := wake(wokens[number], which, 1);
     END IF;
@@ -264,7 +272,7 @@ CREATE OR REPLACE FUNCTION admit_round(
     INOUT ahead integer, INOUT highest text, INOUT skipped uuid[],
     INOUT from_vtime double precision, INOUT from_turn bigint, INOUT from_id uuid,
     OUT number integer, OUT looked integer, OUT ids uuid[], OUT executions integer[],
-    OUT places integer[], OUT woke boolean
+    OUT places integer[], OUT slots text[], OUT woke boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
     up record;
@@ -279,7 +287,10 @@ BEGIN
         passed := pass_gates(given, which, up.gates, up.ids[:number], up.wokens[:number], highest);
         number := passed.number;
         highest := passed.highest;
+        slots := passed.slots;
         woke := passed.woke;
+    ELSE
+        slots := array_fill(NULL::text, ARRAY[number]);
     END IF;
     IF number = 0 THEN
         RETURN;

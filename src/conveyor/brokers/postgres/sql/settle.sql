@@ -1,18 +1,17 @@
--- End executions for good. A lease that is not this very execution is left alone; returns the
--- positions of those that were ended.
+-- End executions for good. A lease that is not this very execution is left alone; tells the
+-- positions of those that were ended, and the gates of which they were slots.
 CREATE OR REPLACE FUNCTION finish(
     clock double precision, ids uuid[], executions integer[], states smallint[],
-    keeps double precision[], results bytea[], lasts bytea[], tails bytea[], keyed uuid[]
-) RETURNS integer[] LANGUAGE plpgsql AS $$
-DECLARE
-    done integer[];
+    keeps double precision[], results bytea[], lasts bytea[], tails bytea[], keyed uuid[],
+    OUT done integer[], OUT freed text[]
+) LANGUAGE plpgsql AS $$
 BEGIN
     WITH ended AS (
         DELETE FROM lease l
         USING unnest(ids, executions, states, keeps, results, lasts, tails) WITH ORDINALITY
             AS s (id, execution, state, keep, result, last, tail, n)
         WHERE l.id = s.id AND l.execution = s.execution
-        RETURNING s.*, l.queue, l.cancel
+        RETURNING s.*, l.queue, l.cancel, l.gates
     ), stored AS (
         INSERT INTO finished
         SELECT e.id, e.state, e.execution, clock, clock + e.keep, e.result, e.last, e.tail,
@@ -23,20 +22,22 @@ BEGIN
         SELECT clock, e.queue, e.state, e.execution, array_agg(e.id)
         FROM ended e GROUP BY e.queue, e.state, e.execution
     )
-    SELECT array_agg(e.n::integer) INTO done FROM ended e;
+    SELECT coalesce(array_agg(e.n::integer), '{}'),
+        (SELECT array_agg(g) FROM ended o, unnest(o.gates) AS g WHERE o.gates IS NOT NULL)
+    INTO done, freed FROM ended e;
     IF cardinality(keyed) > 0 THEN
         UPDATE idem i SET expires = clock + retention()
         FROM finished f WHERE i.id = ANY (keyed) AND f.id = i.id AND i.expires IS NULL;
     END IF;
-    RETURN coalesce(done, '{}');
 END $$;
 
 -- End executions of tasks that live on, unless their cancellation is on record. A place says where
--- to: ready (2), due after the delay (1) or parked (0). Tells the positions ended and whom to ring.
+-- to: ready (2), due after the delay (1) or parked (0). Tells the positions ended, whom to ring, and
+-- the gates of which the executions were slots.
 CREATE OR REPLACE FUNCTION put_back(
     clock double precision, ids uuid[], executions integer[], places smallint[],
     delays double precision[], lasts bytea[], tails bytea[], counters bytea[], errors bytea[],
-    reasons text[], OUT done integer[], OUT woken text[]
+    reasons text[], OUT done integer[], OUT woken text[], OUT freed text[]
 ) LANGUAGE plpgsql AS $$
 BEGIN
     WITH ended AS (
@@ -45,7 +46,7 @@ BEGIN
             WITH ORDINALITY
             AS s (id, execution, place, delay, last, tail, counters, error, reason, n)
         WHERE l.id = s.id AND l.execution = s.execution
-        RETURNING s.*, l.queue, l.cancel
+        RETURNING s.*, l.queue, l.cancel, l.gates
     ), cancelled AS (
         INSERT INTO finished
         SELECT e.id, 7, e.execution, clock, clock + dead_retention(), NULL, e.last, e.tail,
@@ -80,6 +81,7 @@ BEGIN
         ) e GROUP BY e.queue, e.now, e.execution
     )
     SELECT (SELECT array_agg(e.n::integer) FROM ended e),
-        (SELECT array_agg(DISTINCT a.queue) FROM again a)
-    INTO done, woken;
+        (SELECT array_agg(DISTINCT a.queue) FROM again a),
+        (SELECT array_agg(g) FROM ended e, unnest(e.gates) AS g WHERE e.gates IS NOT NULL)
+    INTO done, woken, freed;
 END $$;

@@ -13,12 +13,16 @@ WITH known AS (
     SELECT n.id, n.name FROM named n WHERE ($2::text IS NULL OR n.name = $2)
         AND (n.id <> n.name OR NOT EXISTS (SELECT 1 FROM known o WHERE o.id = n.name || E'\n'))
     ORDER BY n.id LIMIT $3
+), held AS (
+    SELECT h.gate, (array_agg(h.id ORDER BY h.at, h.id))[:100] AS holders
+    FROM holder h WHERE h.gate IN (SELECT s.id FROM shown s) GROUP BY h.gate
 )
 SELECT s.id, coalesce(g.tat, 0) AS tat, coalesce(g.running, 0) AS running,
     coalesce(greatest(w.until, k.until), 0) AS until, coalesce(k.pause, w.pause) AS pause,
     w.rate, w.most,
-    ARRAY(SELECT l.id FROM slot l WHERE l.gate = s.id ORDER BY l.at, l.id LIMIT 100) AS holders
+    coalesce(h.holders, '{}') AS holders
 FROM shown s
+LEFT JOIN held h ON h.gate = s.id
 LEFT JOIN gate g ON g.id = s.id
 LEFT JOIN ruling w ON w.id = s.name AND (w.until IS NULL OR w.until > now_or($1)
     OR w.rate IS NOT NULL OR w.most IS NOT NULL)
@@ -26,12 +30,17 @@ LEFT JOIN ruling k ON k.id = s.id AND k.until > now_or($1)
 ORDER BY s.id
 
 -- name: gates_of
+WITH held AS (
+    SELECT h.gate, (array_agg(h.id ORDER BY h.at, h.id))[:100] AS holders FROM holder h
+    WHERE h.gate IN (SELECT t.gate FROM toll t WHERE t.id = ANY ($2)) GROUP BY h.gate
+)
 SELECT t.id AS task, t.gate AS id, coalesce(g.tat, 0) AS tat, coalesce(g.running, 0) AS running,
     coalesce(greatest(w.until, k.until), 0) AS until,
     CASE WHEN k.until > now_or($1) THEN k.pause WHEN w.until > now_or($1) THEN w.pause END AS pause,
     w.rate, w.most,
-    ARRAY(SELECT l.id FROM slot l WHERE l.gate = t.gate ORDER BY l.at, l.id LIMIT 100) AS holders
+    coalesce(h.holders, '{}') AS holders
 FROM toll t
+LEFT JOIN held h ON h.gate = t.gate
 LEFT JOIN gate g ON g.id = t.gate
 LEFT JOIN ruling w ON w.id = split_part(t.gate, E'\n', 1)
 LEFT JOIN ruling k ON k.id = t.gate

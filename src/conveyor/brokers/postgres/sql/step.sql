@@ -140,6 +140,7 @@ DECLARE
     levels double precision[];
     after ready;
     -- What lanes need; nothing of it is touched where there are none.
+    vacant text[];
     opened text[] := '{}';
     locked text := '';
     has_lanes boolean;
@@ -155,11 +156,12 @@ BEGIN
         PERFORM pg_current_xact_id();  -- before the clock of what is put back, as in push
     END IF;
     IF cardinality(f_ids) > 0 THEN
-        finished := finish(clock, f_ids, f_executions, f_states, f_keeps, f_results, f_lasts,
-            f_tails, f_keyed);
+        SELECT f.done, f.freed INTO finished, vacant FROM finish(clock, f_ids, f_executions,
+            f_states, f_keeps, f_results, f_lasts, f_tails, f_keyed) f;
     END IF;
     IF cardinality(p_ids) > 0 THEN
-        SELECT b.done, coalesce(b.woken, '{}') INTO back, woken FROM put_back(
+        SELECT b.done, coalesce(b.woken, '{}'), vacant || b.freed
+        INTO back, woken, vacant FROM put_back(
             now_or(given), p_ids, p_executions, p_places, p_delays, p_lasts, p_tails, p_counters,
             p_errors, p_reasons) b;
     END IF;
@@ -172,7 +174,7 @@ BEGIN
     IF cardinality(f_terms) > 0 OR cardinality(p_terms) > 0 THEN
         SELECT s.woken, s.highest INTO opened, locked FROM settle_terms(
             ARRAY(SELECT f_ids[p] FROM unnest(f_terms) AS p WHERE p = ANY (finished)),
-            ARRAY(SELECT p_ids[p] FROM unnest(p_terms) AS p WHERE p = ANY (back))) s;
+            ARRAY(SELECT p_ids[p] FROM unnest(p_terms) AS p WHERE p = ANY (back)), vacant) s;
     END IF;
     has_lanes := EXISTS (SELECT 1 FROM lane l WHERE l.queue = ANY (queues));
     IF want > 0 AND EXISTS (

@@ -10,16 +10,19 @@ CREATE OR REPLACE FUNCTION note_terms(
     t_full text[], fresh uuid[]
 ) RETURNS void LANGUAGE sql AS $$
     INSERT INTO gated
-    SELECT ids[a.at], a.lane, a.weight, string_to_array(a.gates, E'\t'), a.key, a.again
+    SELECT ids[a.at], a.lane, a.weight, string_to_array(a.gates, E'\t'), coalesce(c.carries, '{}'),
+        a.key, a.again
     FROM unnest(a_at, a_lanes, a_weights, a_gates, a_keys, a_again)
         AS a (at, lane, weight, gates, key, again)
+    LEFT JOIN (
+        SELECT t.at, array_agg(
+            (t.gate, t.rate, t.burst, t.cost, t.most, t.line, t.on_full)::carried ORDER BY t.n
+        ) AS carries
+        FROM unnest(t_at, t_n, t_gates, t_rates, t_bursts, t_costs, t_most, t_lines, t_full)
+            AS t (at, n, gate, rate, burst, cost, most, line, on_full)
+        GROUP BY t.at
+    ) c ON c.at = a.at
     WHERE fresh IS NULL OR ids[a.at] = ANY (fresh)
-    ON CONFLICT DO NOTHING;
-    INSERT INTO toll
-    SELECT ids[t.at], t.n, t.gate, t.rate, t.burst, t.cost, t.most, t.line, t.on_full
-    FROM unnest(t_at, t_n, t_gates, t_rates, t_bursts, t_costs, t_most, t_lines, t_full)
-        AS t (at, n, gate, rate, burst, cost, most, line, on_full)
-    WHERE fresh IS NULL OR ids[t.at] = ANY (fresh)
     ON CONFLICT DO NOTHING
 $$;
 

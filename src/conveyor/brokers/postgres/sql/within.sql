@@ -53,17 +53,18 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     ids uuid[] := ARRAY[(e->>0)::uuid];
     opened text[];
+    got record;
 BEGIN
-    IF finish(
+    got := finish(
         now_or(given), ids, ARRAY[(e->>1)::integer], ARRAY[(e->>2)::smallint],
         ARRAY[(e->>3)::double precision], ARRAY[decode(e->>4, 'base64')],
         ARRAY[decode(e->>5, 'base64')], ARRAY[decode(e->>6, 'base64')],
-        CASE WHEN (e->>7)::boolean THEN ids ELSE '{}' END
-    ) = '{}' THEN
+        CASE WHEN (e->>7)::boolean THEN ids ELSE '{}' END);
+    IF got.done = '{}' THEN
         RETURN false;
     END IF;
     IF (e->>8)::boolean THEN
-        SELECT s.woken INTO opened FROM settle_terms(ids, '{}') s;
+        SELECT s.woken INTO opened FROM settle_terms(ids, '{}', got.freed) s;
         PERFORM ring(opened);
     END IF;
     RETURN true;
