@@ -64,9 +64,7 @@ class _Reader:
 
 async def read_events(store: Store, after: str, limit: int) -> list[Event]:
     """Return up to `limit` events after a cursor, oldest first."""
-    positions = [int(number) for number in after.partition("-")[2].split(".") if number]
-    queues = await store.queue_names()
-    positions += [0] * (len(queues) - len(positions))
+    queues, positions = await _positions(store, after)
     readers = [
         _Reader(store, queue, position) for queue, position in zip(queues, positions, strict=False)
     ]
@@ -92,6 +90,37 @@ async def read_events(store: Store, after: str, limit: int) -> list[Event]:
                 )
             )
     return found
+
+
+async def missed(store: Store, after: str) -> bool:
+    """Whether events after a cursor may have been cut off, or the server was emptied since."""
+    queues, positions = await _positions(store, after)
+    if len(positions) > len(queues):
+        return True
+    commands = []
+    for queue in queues:
+        root = store.root(queue)
+        commands.append(store.plain("GET", root, ":evn"))
+        commands.append(store.plain("XRANGE", root, ":ev", "-", "+", "COUNT", 1))
+    replies = await store.ask(*commands)
+    return any(map(_is_cut, positions, replies[::2], replies[1::2]))
+
+
+def _is_cut(position: int, last: bytes | None, oldest: list[Any]) -> bool:
+    """Whether one queue lost events after `position`."""
+    if int(last or 0) <= position:
+        return int(last or 0) < position
+    if not oldest:
+        return True
+    ((entry_id, fields),) = oldest
+    changes = _unpack(int(entry_id.split(b"-")[0]), fields)
+    return bool(changes) and changes[0].number > position + 1
+
+
+async def _positions(store: Store, after: str) -> tuple[list[str], list[int]]:
+    positions = [int(number) for number in after.partition("-")[2].split(".") if number]
+    queues = await store.queue_names()
+    return queues, positions + [0] * (len(queues) - len(positions))
 
 
 async def _refill(store: Store, readers: list[_Reader]) -> None:
