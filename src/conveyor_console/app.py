@@ -54,8 +54,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             async with queue:
-                await console.open()
-                yield
+                try:
+                    await console.open()
+                    yield
+                finally:
+                    await console.rest()
         finally:
             await console.close()
 
