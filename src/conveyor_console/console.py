@@ -46,7 +46,7 @@ class Console:
         self.throttle = Throttle(clock)
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
-        self.recorder = Recorder(queue, self.database, clock, new_id)
+        self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)
         self.addresses = Addresses(settings.trusted_proxies)
 
     async def open(self) -> None:

@@ -131,12 +131,14 @@ class Kind(Base):
 
 
 class Rollup(Base):
-    """Counts of one minute, queue and task name."""
+    """Counts of one minute or hour, queue and task name: hours are kept too, for long ranges."""
 
     __tablename__ = f"{PREFIX}rollup"
 
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Minutes: 1 or 60."""
     minute: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    """Epoch minutes."""
+    """Of its begin, epoch minutes."""
     queue: Mapped[str] = mapped_column(String, primary_key=True)
     name: Mapped[str] = mapped_column(String, primary_key=True)
     succeeded: Mapped[int] = mapped_column(Integer)
@@ -149,10 +151,12 @@ class Rollup(Base):
 
 
 class Histogram(Base):
-    """How many waits or runs of one minute, queue and task name fell into one bucket."""
+    """How many waits or runs of one minute or hour, queue and task name fell into one bucket."""
 
     __tablename__ = f"{PREFIX}histogram"
 
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Minutes: 1 or 60."""
     minute: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     queue: Mapped[str] = mapped_column(String, primary_key=True)
     name: Mapped[str] = mapped_column(String, primary_key=True)

@@ -23,6 +23,7 @@ from conveyor.errors import ConveyorError
 from conveyor.inspect import Event, Filter, FinishedTask, State
 from conveyor_console.db.engine import Database
 from conveyor_console.history import writing
+from conveyor_console.history.chores import Chores
 from conveyor_console.history.identity import identify
 from conveyor_console.history.models import RecorderState
 from conveyor_console.history.waits import Waits
@@ -46,7 +47,12 @@ class Recorder:
     """Writes the history of one queue into one database while it leads."""
 
     def __init__(
-        self, queue: Conveyor, database: Database, clock: Clock, new_id: Callable[[], str]
+        self,
+        queue: Conveyor,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        days: int,
     ) -> None:
         self._queue = queue
         self._database = database
@@ -54,6 +60,7 @@ class Recorder:
         self._new_id = new_id
         self._holder = new_id()
         self._waits = Waits()
+        self._chores = Chores(queue, database, clock, days)
         self._state: RecorderState | None = None
         self._leads_until = float("-inf")
         self._stop = asyncio.Event()
@@ -95,7 +102,8 @@ class Recorder:
         if not await self._lead():
             return LEADERSHIP / 5
         read, sweeping = await self.record()
-        if sweeping or read >= _FEW:
+        more = await self._chores.bite()
+        if sweeping or more or read >= _FEW:
             return 0.0
         return _GATHER if read else _PAUSE
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from operator import add
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -64,11 +66,29 @@ class Sums:
 
     async def add(self, session: AsyncSession) -> None:
         """Add them to what is stored."""
-        await _rollups.run(session, _sorted((*at, *n) for at, n in self._counts.items()))
-        await _histograms.run(session, _sorted((*at, n) for at, n in self._times.items()))
+        await _rollups.run(session, _sorted(self._count_rows()))
+        await _histograms.run(session, _sorted(self._time_rows()))
         failures = ((*at, n, *self._errors[at]) for at, n in self._failed.items())
         await _failures.run(session, _sorted(failures))
         await _kinds.run(session, _sorted({(name, queue) for _, queue, name in self._counts}))
+
+    def _count_rows(self) -> Iterator[tuple[Any, ...]]:
+        hours: dict[_Place, list[int]] = {}
+        for (minute, *place), numbers in self._counts.items():
+            yield 1, minute, *place, *numbers
+            queue, name = place
+            hour = hours.setdefault((minute - minute % 60, queue, name), [0] * len(_COUNTS))
+            hour[:] = map(add, hour, numbers)
+        for at, numbers in hours.items():
+            yield 60, *at, *numbers
+
+    def _time_rows(self) -> Iterator[tuple[Any, ...]]:
+        hours: Counter[tuple[Any, ...]] = Counter()
+        for (minute, *place), number in self._times.items():
+            yield 1, minute, *place, number
+            hours[minute - minute % 60, *place] += number
+        for at, number in hours.items():
+            yield 60, *at, number
 
 
 def _sorted(rows: Any) -> list[tuple[Any, ...]]:

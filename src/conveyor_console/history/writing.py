@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor.inspect import Event, Execution, FinishedTask, State
@@ -26,6 +27,11 @@ _LETTERS = (
 )
 _BURIED = "DELETE FROM dead_letter_queue WHERE task_id {ids}"
 _LIVES = "UPDATE console_task SET state = 'queued', finished_at = NULL WHERE id {ids}"
+_RISEN = text("DELETE FROM dead_letter_queue WHERE task_id = :task AND died_at = :at")
+_RISEN_TASK = text(
+    "UPDATE console_task SET state = 'queued', finished_at = NULL "
+    "WHERE id = :task AND finished_at = :at"
+)
 Wait = Callable[[FinishedTask], float | None]
 """How long a task waited for its first execution, seconds; None when that is not known."""
 
@@ -68,6 +74,13 @@ async def revive(session: AsyncSession, waiting: Mapping[str, Event]) -> None:
     ]
     await matching(session, _BURIED, revived)
     await matching(session, _LIVES, revived)
+
+
+async def requeued(session: AsyncSession, letters: Sequence[tuple[str, float]]) -> None:
+    """These dead letters, as they died at these times, were requeued: unless they died again."""
+    died = [{"task": task_id, "at": died_at} for task_id, died_at in letters]
+    await session.execute(_RISEN, died)
+    await session.execute(_RISEN_TASK, died)
 
 
 async def bury(session: AsyncSession, ids: Sequence[str]) -> None:

@@ -189,6 +189,7 @@ def _kind() -> None:
 def _rollup() -> None:
     op.create_table(
         "console_rollup",
+        sa.Column("span", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("minute", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("queue", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -198,13 +199,14 @@ def _rollup() -> None:
         sa.Column("skipped", sa.Integer(), nullable=False),
         sa.Column("executions", sa.Integer(), nullable=False),
         sa.Column("errors", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("minute", "queue", "name", name="pk_console_rollup"),
+        sa.PrimaryKeyConstraint("span", "minute", "queue", "name", name="pk_console_rollup"),
     )
 
 
 def _histogram() -> None:
     op.create_table(
         "console_histogram",
+        sa.Column("span", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("minute", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("queue", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -212,7 +214,7 @@ def _histogram() -> None:
         sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "minute", "queue", "name", "measure", "bucket", name="pk_console_histogram"
+            "span", "minute", "queue", "name", "measure", "bucket", name="pk_console_histogram"
         ),
     )
 
