@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, select
+from sqlalchemy import ColumnElement, String, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from conveyor_console.history.models import DeadLetter
 from conveyor_console.history.queries import WINDOW, Part
@@ -29,16 +30,14 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-def column(attribute: str) -> ColumnElement[Any]:
-    """Return what holds an attribute."""
+def column(attribute: str, of: Any = DeadLetter) -> ColumnElement[Any]:
+    """Return what holds an attribute in the table of dead letters, or an alias of it."""
     blank = literal(" ")
     if attribute == "all_error":
-        return (
-            func.coalesce(DeadLetter.error_type, "") + blank + func.coalesce(DeadLetter.error, "")
-        )
+        return func.coalesce(of.error_type, "") + blank + func.coalesce(of.error, "")
     if attribute == "text":
-        return DeadLetter.name + blank + DeadLetter.task_id + blank + column("all_error")
-    found: ColumnElement[Any] = DeadLetter.__table__.c[attribute]
+        return cast(of.name + blank + of.task_id + blank + column("all_error", of), String)
+    found: ColumnElement[Any] = getattr(of, attribute)
     return found
 
 
@@ -46,7 +45,7 @@ async def letters(
     session: AsyncSession, wanted: Sequence[Condition], before: str | None, limit: int
 ) -> Part:
     """Return up to `limit` dead letters that fit, below the id `before`, the newest ids first."""
-    inner = select(DeadLetter.task_id).order_by(DeadLetter.task_id.desc())
+    inner = select(DeadLetter.__table__).order_by(DeadLetter.task_id.desc())
     prints = [one for one in wanted if _names_prints(one)]
     rest = [one for one in wanted if one not in prints]
     for one in prints:
@@ -54,15 +53,11 @@ async def letters(
     if before is not None:
         inner = inner.where(DeadLetter.task_id < before)
     window = inner.limit(WINDOW if rest else limit).subquery("newest")
-    fits = Selecting(column, is_sqlite=session.get_bind().dialect.name == "sqlite").clause(rest)
-    found = await session.scalars(
-        select(DeadLetter)
-        .join(window, window.c.task_id == DeadLetter.task_id)
-        .where(fits)
-        .order_by(DeadLetter.task_id.desc())
-        .limit(limit)
-    )
-    rows = found.all()
+    row = aliased(DeadLetter, window)
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    fits = Selecting(lambda name: column(name, row), is_sqlite=is_sqlite).clause(rest)
+    statement = select(row).where(fits).order_by(row.task_id.desc()).limit(limit)
+    rows = (await session.scalars(statement)).all()
     if len(rows) == limit:
         return Part(rows, rows[-1].task_id)
     if not rest:

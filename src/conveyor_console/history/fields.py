@@ -40,14 +40,14 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-def column(attribute: str) -> ColumnElement[Any]:
-    """Return what holds an attribute in the table of finished tasks."""
+def column(attribute: str, of: Any = Task) -> ColumnElement[Any]:
+    """Return what holds an attribute in the table of finished tasks, or an alias of it."""
+    blank = literal(" ")
     if attribute == "all_error":
-        return func.coalesce(Task.error_type, "") + literal(" ") + func.coalesce(Task.error, "")
+        return func.coalesce(of.error_type, "") + blank + func.coalesce(of.error, "")
     if attribute == "text":
-        blank = literal(" ")
-        return Task.name + blank + Task.id + blank + cast(column("all_error"), String)
-    found: ColumnElement[Any] = Task.__table__.c[attribute]
+        return cast(of.name + blank + of.id + blank + column("all_error", of), String)
+    found: ColumnElement[Any] = getattr(of, attribute)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Select, Subquery, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from conveyor.inspect import State
 from conveyor_console.history.fields import column
@@ -19,7 +20,7 @@ from conveyor_console.kit.filters import Condition, expanded
 from conveyor_console.kit.selecting import Selecting
 
 WINDOW = 10_000
-_MOST_PARTS = 24
+_MOST_PARTS, _MOST_WINDOWS = 24, 8
 _MOST_KINDS = 5_000
 FINALS = tuple(state.value for state in State if state.is_final)
 
@@ -49,17 +50,19 @@ async def finished(
     plan = _plan(await _known_names(session, wanted))
     if not plan.prefixes:
         return Part([])
-    if not plan.rest:
-        inner = _walk(plan, before, limit)
-        rows = await _tasks(session, inner, limit)
-        return Part(rows, rows[-1].id if len(rows) == limit else None)
-    inner = _walk(plan, before, WINDOW)
+    # Whole rows, and no join of ids with the table again: a planner that believes in its statistics
+    # may read all of it for that.
+    row = aliased(Task, _walk(plan, before, WINDOW if plan.rest else limit, whole=True))
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    fits = Selecting(column, is_sqlite=is_sqlite).clause(plan.rest)
-    rows = await _tasks(session, inner, limit, fits)
+    selecting = Selecting(lambda name: column(name, row), is_sqlite=is_sqlite)
+    statement = select(row).where(selecting.clause(plan.rest)).order_by(row.id.desc())
+    rows = (await session.scalars(statement.limit(limit))).all()
     if len(rows) == limit:
         return Part(rows, rows[-1].id)
-    read, lowest = (await session.execute(select(func.count(), func.min(inner.c.id)))).one()
+    if not plan.rest:
+        return Part(rows)
+    ids = _walk(plan, before, WINDOW, whole=False)
+    read, lowest = (await session.execute(select(func.count(), func.min(ids.c.id)))).one()
     return Part(rows, lowest, cut=True) if read == WINDOW else Part(rows)
 
 
@@ -89,7 +92,7 @@ def _plan(wanted: Sequence[Condition]) -> _Plan:
         prefixes = [
             {attribute: value, "state": state} for value, state in product(driver.values, states)
         ]
-        if len(prefixes) <= _MOST_PARTS:
+        if len(prefixes) <= (_MOST_WINDOWS if rest else _MOST_PARTS):
             return _Plan(prefixes, rest)
         rest.append(driver)
     if states == list(FINALS):
@@ -102,32 +105,22 @@ def _drives(one: Condition, attribute: str) -> bool:
     return one.attribute == attribute and one.op == "is" and not (one.negated or one.patterns)
 
 
-def _walk(plan: _Plan, before: str | None, limit: int) -> Subquery:
-    parts = [_newest(prefix, before, limit) for prefix in plan.prefixes]
+def _walk(plan: _Plan, before: str | None, limit: int, *, whole: bool) -> Subquery:
+    parts = [_newest(prefix, before, limit, whole=whole) for prefix in plan.prefixes]
     if len(parts) == 1:
         return parts[0].subquery("newest")
-    each = [select(part.subquery().c.id) for part in parts]
-    merged = union_all(*each).subquery()
-    return select(merged.c.id).order_by(merged.c.id.desc()).limit(limit).subquery("newest")
+    merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    return select(merged).order_by(merged.c.id.desc()).limit(limit).subquery("newest")
 
 
-def _newest(prefix: dict[str, Any], before: str | None, limit: int) -> Select[Any]:
-    statement = select(Task.id).order_by(Task.id.desc()).limit(limit)
+def _newest(prefix: dict[str, Any], before: str | None, limit: int, *, whole: bool) -> Select[Any]:
+    columns: Any = Task.__table__ if whole else Task.id
+    statement = select(columns).order_by(Task.id.desc()).limit(limit)
     for name, value in prefix.items():
         statement = statement.where(column(name) == value)
     if not prefix:
         statement = statement.where(Task.finished_at.is_not(None))
     return statement if before is None else statement.where(Task.id < before)
-
-
-async def _tasks(
-    session: AsyncSession, ids: Subquery, limit: int, fits: Any = None
-) -> Sequence[Task]:
-    statement = select(Task).join(ids, ids.c.id == Task.id)
-    if fits is not None:
-        statement = statement.where(fits)
-    found = await session.scalars(statement.order_by(Task.id.desc()).limit(limit))
-    return found.all()
 
 
 @dataclass(frozen=True, slots=True)
