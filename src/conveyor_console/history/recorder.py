@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,6 +43,19 @@ class Overtaken(Exception):
     """Another recorder has written meanwhile."""
 
 
+class _Batch(NamedTuple):
+    """What one reading of the events brought."""
+
+    events: Sequence[Event]
+    store: str
+    missed: bool
+    tasks: Sequence[FinishedTask]
+
+
+_Ahead = tuple[str, asyncio.Task[_Batch]]
+"""The batch after a cursor, being read."""
+
+
 class Recorder:
     """Writes the history of one queue into one database while it leads."""
 
@@ -63,6 +76,7 @@ class Recorder:
         self._chores = Chores(queue, database, clock, days)
         self._state: RecorderState | None = None
         self._leads_until = float("-inf")
+        self._ahead: _Ahead | None = None
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -78,6 +92,8 @@ class Recorder:
         task, self._task = self._task, None
         if task is not None:
             await asyncio.wait([task])
+        ahead, self._ahead = self._ahead, None
+        await _drop(ahead)
         with contextlib.suppress(ConveyorError):
             if self._leads_until > float("-inf"):
                 await (await self._queue.client()).broker.lead(ROLE, self._holder, 0)
@@ -134,16 +150,16 @@ class Recorder:
         is one. Returns how many events were read and whether there is more to sweep. Raises
         `Overtaken`, and what broker and database raise."""
         state = self._state or await self._load()
-        inspector = await self._queue.inspector()
-        events = await inspector.events(state.cursor, most)
-        # Both asked after the reading, so that they speak of what was read.
-        store = await identify(await self._queue.client(), self._new_id)
-        if store != state.store:
-            return await self._begin_anew(state, store)
-        missed = bool(events) and await inspector.missed(state.cursor)
+        batch = await self._next(state.cursor, most)
+        events, missed, tasks = batch.events, batch.missed, batch.tasks
+        if batch.store != state.store:
+            return await self._begin_anew(state, batch.store)
+        if len(events) == most:
+            # The next batch is read while this one is written.
+            following = self._read(events[-1].cursor, most)
+            self._ahead = events[-1].cursor, asyncio.create_task(following)
         self._waits.note(events)
         ended, living = _last_words(events)
-        tasks = await self._fetch(ended)
         page, below = await self._page(state.sweep)
         values: dict[str, Any] = {
             "sweep": "" if missed else below,
@@ -158,6 +174,22 @@ class Recorder:
             log.warning("events were dropped before they were recorded: reading all tasks again")
         self._waits.forget(ended)
         return len(events), values["sweep"] is not None
+
+    async def _read(self, cursor: str, most: int) -> _Batch:
+        inspector = await self._queue.inspector()
+        events = await inspector.events(cursor, most)
+        # Both asked after the reading, so that they speak of what was read.
+        store = await identify(await self._queue.client(), self._new_id)
+        missed = bool(events) and await inspector.missed(cursor)
+        ended, _ = _last_words(events)
+        return _Batch(events, store, missed, await self._fetch(ended))
+
+    async def _next(self, cursor: str, most: int) -> _Batch:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == cursor:
+            return await ahead[1]
+        await _drop(ahead)
+        return await self._read(cursor, most)
 
     async def _write(
         self,
@@ -211,6 +243,12 @@ class Recorder:
     def _names(self, name: str) -> Sequence[str]:
         definition = self._queue.definitions.get(name)
         return () if definition is None else definition.signature.names
+
+
+async def _drop(ahead: _Ahead | None) -> None:
+    if ahead is not None:
+        ahead[1].cancel()
+        await asyncio.gather(ahead[1], return_exceptions=True)
 
 
 async def _advance(session: AsyncSession, state: RecorderState, values: dict[str, Any]) -> None:
