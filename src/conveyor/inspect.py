@@ -3,6 +3,7 @@
 from conveyor.brokers.base import (
     Event,
     Filter,
+    FinishedTask,
     Inspector,
     QueueInfo,
     Violation,
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Execution",
     "Filter",
+    "FinishedTask",
     "Inspector",
     "Pause",
     "Progress",

@@ -13,10 +13,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
+from conveyor_console.analytics.router import router as analytics
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console
+from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
 from conveyor_console.kit.ids import new_id
@@ -28,7 +30,7 @@ from conveyor_console.tasks.router import router as tasks
 
 _P = Permission
 API = "/api/v1"
-_NOUNS: tuple[APIRouter, ...] = (account, tasks, system)
+_NOUNS: tuple[APIRouter, ...] = (account, tasks, system, dead_letters, analytics)
 
 
 def create_app(
@@ -53,8 +55,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             async with queue:
-                await console.open()
-                yield
+                try:
+                    await console.open()
+                    yield
+                finally:
+                    await console.rest()
         finally:
             await console.close()
 

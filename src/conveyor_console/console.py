@@ -16,6 +16,7 @@ from conveyor_console.auth.tokens import Tokens
 from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from conveyor_console.db.epoch import Epoch
+from conveyor_console.history.recorder import Recorder
 from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
 from conveyor_console.settings import Settings
@@ -45,14 +46,19 @@ class Console:
         self.throttle = Throttle(clock)
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
+        self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)
         self.addresses = Addresses(settings.trusted_proxies)
 
     async def open(self) -> None:
-        """Check the schema (on SQLite bring it up to date) and make the first administrator.
-        Raises `SchemaMismatch`, `InvalidOption`."""
+        """Check the schema (on SQLite bring it up to date) and make the first administrator;
+        begin what works beside the requests. Raises `SchemaMismatch`, `InvalidOption`."""
         if self.database.is_sqlite:
             await schema.upgrade(self.database)
         await schema.check(self.database)
+        await self._first_administrator()
+        self.recorder.start()
+
+    async def _first_administrator(self) -> None:
         email, password = self.settings.admin_email, self.settings.admin_password
         if email is None or password is None:
             return
@@ -67,6 +73,10 @@ class Console:
             )
         if made is not None:
             log.info("made the first administrator, %s", made.email)
+
+    async def rest(self) -> None:
+        """Stop what works beside the requests, while the queue is still open."""
+        await self.recorder.close()
 
     async def close(self) -> None:
         """Close what was opened; the queue's connections are its owner's."""

@@ -24,7 +24,7 @@ Contract for every implementation, proven by `conveyor.testing.conformance`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -317,6 +317,14 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     execution: int = 0
 
 
+class FinishedTask(msgspec.Struct, frozen=True):
+    """A task that ended: all that is known of it, every execution included. `result` is MessagePack
+    and set only when it succeeded and its result has not expired."""
+
+    info: TaskInfo
+    result: bytes | None = None
+
+
 class Violation(msgspec.Struct, frozen=True):
     """A broken invariant, found by `doctor`."""
 
@@ -346,8 +354,21 @@ class Inspector(Protocol):
     async def workers(self) -> list[WorkerInfo]:
         """Workers with a live lease."""
 
+    async def finished(
+        self, ids: Sequence[str], homes: Mapping[str, str] | None = None
+    ) -> list[FinishedTask]:
+        """Those of these tasks that are final now, in any order; others are left out. One round
+        trip per thousand. `homes` (queues by id) spares stores that keep tasks by queue a search.
+        """
+
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor, oldest first."""
+
+    async def missed(self, after: str) -> bool:
+        """Whether events after this cursor may have been dropped already: asked after `events`, it
+        says of what that returned whether it was all there was. True too for the cursor of a store
+        that began anew.
+        """
 
     async def check(self) -> list[Violation]:
         """Verify the invariants; an empty list is health."""

@@ -48,3 +48,145 @@ class BulkEnqueued(BaseModel):
     """Their ids, in order."""
 
     items: list[Enqueued]
+
+
+class ErrorOut(BaseModel):
+    """An exception."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class ProgressOut(BaseModel):
+    """How far a running task says it is."""
+
+    done: float
+    total: float | None
+    message: str
+
+
+class TaskOut(BaseModel):
+    """A task. Sealed arguments are named, never shown."""
+
+    id: str
+    name: str
+    queue: str
+    priority: int
+    state: str
+    flags: list[str]
+    key: str | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    enqueued_at: datetime
+    due_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    run_seconds: float | None
+    """Of the last execution."""
+    execution: int
+    attempts: int
+    max_attempts: int
+    timeout: float | None
+    worker: str | None
+    progress: ProgressOut | None
+    error: ErrorOut | None
+    reason: str | None
+    created_by: str | None
+    schedule: str | None
+    scheduled_for: datetime | None
+    workflow_id: str | None
+
+
+class TaskPage(BaseModel):
+    """Tasks, the newest first."""
+
+    items: list[TaskOut]
+    next_cursor: str | None
+    truncated: bool = False
+    """The filter looked at as many tasks as it may for one page: ask on with the cursor."""
+
+
+class ExecutionOut(BaseModel):
+    """One run under one lease."""
+
+    number: int
+    attempt: int
+    outcome: str
+    worker: str
+    started_at: datetime
+    seconds: float
+    code_version: str
+    retry_in: float | None
+    error: ErrorOut | None
+    logs: list[str]
+
+
+class Relative(BaseModel):
+    """A node of the same workflow run."""
+
+    node: str
+    state: str
+    task_id: str | None
+
+
+class TaskWhole(TaskOut):
+    """A task with all that is known of it."""
+
+    headers: dict[str, str]
+    executions: list[ExecutionOut]
+    result: Any = None
+    parents: list[Relative] = []
+    children: list[Relative] = []
+
+
+class ReasonOut(BaseModel):
+    """One thing that keeps a task from running."""
+
+    code: str
+    text: str
+    opens: str
+    at: datetime | None
+    task_ids: list[str]
+
+
+class Why(BaseModel):
+    """Why a task is not running, the most decisive reason first."""
+
+    reasons: list[ReasonOut]
+
+
+class Cancel(BaseModel):
+    """Why it is stopped: kept with the task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=500)
+
+
+class Edited(BaseModel):
+    """Other arguments for another try. What is not given stays as it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    queue: str | None = Field(default=None, max_length=100)
+    priority: Level | None = None
+
+
+class Reschedule(BaseModel):
+    """When it is to run instead: one of both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Seconds from now."""
+    at: datetime | None = None
+
+
+class Done(BaseModel):
+    """What became of it."""
+
+    id: str
+    state: str

@@ -45,6 +45,14 @@ class EventReader:
             self._gap = 0
         return _events(rows, start, skip)[:limit]
 
+    async def missed(self, after: str) -> bool:
+        """Whether events after a cursor may be gone. A place that was rolled back looks as if."""
+        place = int(after.partition(".")[0] or 0)
+        oldest, newest = await self._run(lambda c: c.fetchrow(_SQL["span"]))
+        if oldest is None:
+            return False
+        return bool(oldest > place + 1 or newest < place)
+
     async def _rows(self, start: int, limit: int) -> list[Any]:
         found: list[Any] = await self._run(lambda c: c.fetch(_SQL["events"], start, limit + 1))
         return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
+from conveyor.brokers.base import Event, Filter, FinishedTask, QueueInfo, Violation, WorkerInfo
 from conveyor.brokers.postgres import invariants
 from conveyor.brokers.postgres.connection import Connection
 from conveyor.brokers.postgres.events import EventReader
@@ -30,6 +31,8 @@ Read = Callable[[Query], Awaitable[Any]]
 """Runs a query in a snapshot, with the given clock."""
 _SQL = statements("inspector")
 _TASKS = script("tasks")
+_FINISHED = _SQL["finished"].replace("{tasks}", f"{_TASKS} WHERE t.id = ANY ($1)")
+_PER_QUERY = 1_000
 
 
 class PostgresInspector:
@@ -74,9 +77,22 @@ class PostgresInspector:
             msgspec.structs.replace(unpack_worker(info), lease_until=until) for info, until in rows
         ]
 
+    async def finished(
+        self, ids: Sequence[str], homes: Mapping[str, str] | None = None
+    ) -> list[FinishedTask]:
+        """Those of these tasks that are final now."""
+        known, found = known_form(ids), list[FinishedTask]()
+        for start in range(0, len(known), _PER_QUERY):
+            found += await self._read(partial(_finished, ids=known[start : start + _PER_QUERY]))
+        return found
+
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor."""
         return await self._events.read(after, limit)
+
+    async def missed(self, after: str) -> bool:
+        """Whether events after this cursor may be gone."""
+        return await self._events.missed(after)
 
     async def check(self) -> list[Violation]:
         """Verify the invariants."""
@@ -94,6 +110,25 @@ async def _one(connection: Connection, task_id: str) -> TaskInfo | None:
     if row["last"] is not None:
         blobs.append(row["last"])
     return info_of(row, tuple(unpack_execution(blob) for blob in blobs))
+
+
+async def _finished(
+    connection: Connection, now: float | None, *, ids: list[str]
+) -> list[FinishedTask]:
+    rows = await connection.fetch(_FINISHED, ids, now)
+    return [_finished_of(row) for row in rows]
+
+
+def _finished_of(row: Any) -> FinishedTask:
+    blobs = [*(row["earlier"] or ()), *([] if row["last"] is None else [row["last"]])]
+    info = info_of(row, tuple(unpack_execution(blob) for blob in blobs))
+    result = row["result"]
+    if (
+        result is not None
+        and row["finished_at"] + unpack_task(row["body"]).result_ttl <= row["now"]
+    ):
+        result = None
+    return FinishedTask(info, result)
 
 
 async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:

@@ -15,7 +15,8 @@ from conveyor.brokers.redis.records import LETTERS, unpack_id
 from conveyor.brokers.redis.server import Command
 from conveyor.brokers.redis.store import Store
 
-_ENTRIES = 200
+_FEW, _ENTRIES = 16, 200
+"""An entry holds between one event and thousands: the longer it goes on, the more are fetched."""
 
 
 class _Change(NamedTuple):
@@ -35,17 +36,20 @@ class _Reader:
         self.changes: deque[_Change] = deque()
         self._store = store
         self._fetched = position
+        self._packed: deque[tuple[int, list[bytes]]] = deque()
+        self._count = _FEW
         self._over = False
 
     def fetch(self) -> list[Command]:
         """Return the commands that bring more, if any is needed and there may be some."""
+        self._unpack()
         if self.changes or self._over:
             return []
         root = self._store.root(self.queue)
         after = f"{self._fetched + 1}-0"
         return [
             self._store.plain("GET", root, ":evn"),
-            self._store.plain("XRANGE", root, ":ev", after, "+", "COUNT", _ENTRIES),
+            self._store.plain("XRANGE", root, ":ev", after, "+", "COUNT", self._count),
         ]
 
     def take_in(self, last: bytes | None, entries: list[Any]) -> None:
@@ -57,16 +61,22 @@ class _Reader:
             return
         for entry_id, fields in entries:
             end = int(entry_id.split(b"-")[0])
-            self.changes += [c for c in _unpack(end, fields) if c.number > self._fetched]
+            self._packed.append((end, fields))
             self._fetched = end
-        self._over = len(entries) < _ENTRIES
+        self._over = len(entries) < self._count
+        self._count = min(_ENTRIES, 2 * self._count)
+        self._unpack()
+
+    def _unpack(self) -> None:
+        """Unpack an entry when the one before it is used up: the caller may want few of them."""
+        while self._packed and not self.changes:
+            end, fields = self._packed.popleft()
+            self.changes += [c for c in _unpack(end, fields) if c.number > self.position]
 
 
 async def read_events(store: Store, after: str, limit: int) -> list[Event]:
     """Return up to `limit` events after a cursor, oldest first."""
-    positions = [int(number) for number in after.partition("-")[2].split(".") if number]
-    queues = await store.queue_names()
-    positions += [0] * (len(queues) - len(positions))
+    queues, positions = await _positions(store, after)
     readers = [
         _Reader(store, queue, position) for queue, position in zip(queues, positions, strict=False)
     ]
@@ -94,8 +104,39 @@ async def read_events(store: Store, after: str, limit: int) -> list[Event]:
     return found
 
 
+async def missed(store: Store, after: str) -> bool:
+    """Whether events after a cursor may have been cut off, or the server was emptied since."""
+    queues, positions = await _positions(store, after)
+    if len(positions) > len(queues):
+        return True
+    commands = []
+    for queue in queues:
+        root = store.root(queue)
+        commands.append(store.plain("GET", root, ":evn"))
+        commands.append(store.plain("XRANGE", root, ":ev", "-", "+", "COUNT", 1))
+    replies = await store.ask(*commands)
+    return any(map(_is_cut, positions, replies[::2], replies[1::2]))
+
+
+def _is_cut(position: int, last: bytes | None, oldest: list[Any]) -> bool:
+    """Whether one queue lost events after `position`."""
+    if int(last or 0) <= position:
+        return int(last or 0) < position
+    if not oldest:
+        return True
+    ((entry_id, fields),) = oldest
+    changes = _unpack(int(entry_id.split(b"-")[0]), fields)
+    return bool(changes) and changes[0].number > position + 1
+
+
+async def _positions(store: Store, after: str) -> tuple[list[str], list[int]]:
+    positions = [int(number) for number in after.partition("-")[2].split(".") if number]
+    queues = await store.queue_names()
+    return queues, positions + [0] * (len(queues) - len(positions))
+
+
 async def _refill(store: Store, readers: list[_Reader]) -> None:
-    while hungry := [(reader, reader.fetch()) for reader in readers if reader.fetch()]:
+    while hungry := [(one, commands) for one in readers if (commands := one.fetch())]:
         replies = await store.ask(*(command for _, commands in hungry for command in commands))
         for (reader, _), last, entries in zip(hungry, replies[::2], replies[1::2], strict=True):
             reader.take_in(last, entries)

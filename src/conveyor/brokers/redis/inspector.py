@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
+from conveyor.brokers.base import Event, Filter, FinishedTask, QueueInfo, Violation, WorkerInfo
 from conveyor.brokers.redis import checking
 from conveyor.brokers.redis.describing import Sight
-from conveyor.brokers.redis.events import read_events
+from conveyor.brokers.redis.events import missed, read_events
+from conveyor.brokers.redis.finished import finished
 from conveyor.brokers.redis.listing import list_tasks
 from conveyor.brokers.redis.store import Store, pairs
 from conveyor.core.errors import TaskNotFound
@@ -96,9 +98,19 @@ class RedisInspector:
             key=lambda worker: worker.id,
         )
 
+    async def finished(
+        self, ids: Sequence[str], homes: Mapping[str, str] | None = None
+    ) -> list[FinishedTask]:
+        """Those of these tasks that are final now."""
+        return await finished(self._store, ids, homes or {})
+
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor, oldest first."""
         return await read_events(self._store, after, limit)
+
+    async def missed(self, after: str) -> bool:
+        """Whether events after this cursor may be gone."""
+        return await missed(self._store, after)
 
     async def check(self) -> list[Violation]:
         """Verify the invariants."""

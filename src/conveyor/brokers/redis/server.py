@@ -23,7 +23,17 @@ _FRESH = 0.001
 """Seconds for which a connection that just answered is believed to be alive."""
 Argument = bytes | str | int
 _READERS = frozenset(
-    {"counts", "documents", "finals", "holdings", "look", "scan", "standing", "weigh"}
+    {
+        "counts",
+        "documents",
+        "finals",
+        "finished",
+        "holdings",
+        "look",
+        "scan",
+        "standing",
+        "weigh",
+    }
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
-from conveyor.brokers.base import Event, Filter, QueueInfo, Violation, WorkerInfo
-from conveyor.brokers.sqlite import invariants, views
+from conveyor.brokers.base import Event, Filter, FinishedTask, QueueInfo, Violation, WorkerInfo
+from conveyor.brokers.sqlite import finished, invariants, views
 from conveyor.core.task import State, TaskInfo
 
 T = TypeVar("T")
@@ -53,9 +54,24 @@ class SQLiteInspector:
         now = self._now()
         return await self._read(lambda connection: views.workers(connection, now))
 
+    async def finished(
+        self, ids: Sequence[str], homes: Mapping[str, str] | None = None
+    ) -> list[FinishedTask]:
+        """Those of these tasks that are final now."""
+        now = self._now()
+        found: list[FinishedTask] = []
+        for start in range(0, len(ids), finished.PER_QUERY):
+            chunk = ids[start : start + finished.PER_QUERY]
+            found += await self._read(partial(finished.finished, ids=chunk, now=now))
+        return found
+
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor, oldest first. Raises `InvalidOption`."""
         return await self._read(lambda connection: views.events(connection, after, limit))
+
+    async def missed(self, after: str) -> bool:
+        """Whether events after this cursor may be gone. Raises `InvalidOption`."""
+        return await self._read(lambda connection: views.missed(connection, after))
 
     async def check(self) -> list[Violation]:
         """Verify the invariants."""

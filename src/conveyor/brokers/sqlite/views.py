@@ -42,7 +42,7 @@ _PER_QUERY = 500
 _decode_changes = msgspec.msgpack.Decoder(list[tuple[int, int, int, bytes]]).decode
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A row of the view `conveyor_tasks`."""
 
     seq: int
@@ -70,12 +70,12 @@ def get(connection: sqlite3.Connection, task_id: str) -> TaskInfo:
     found = None if packed is None else connection.execute(SQL["get"], (packed,)).fetchone()
     if found is None:
         raise TaskNotFound(task_id)
-    row = _Row(*found)
+    row = Row(*found)
     earlier = connection.execute(SQL["executions"], (row.seq,)).fetchall()
     executions = [decode_execution(record) for (record,) in earlier]
     if row.record is not None and (last := decode_record(row.record).execution) is not None:
         executions.append(last)
-    return msgspec.structs.replace(_info(row), executions=tuple(executions))
+    return msgspec.structs.replace(info_of(row), executions=tuple(executions))
 
 
 def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
@@ -100,10 +100,11 @@ def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
         rows = connection.execute(SQL["newest_of_few"], parameters)
     else:
         rows = connection.execute(SQL["newest"], (*conditions, mask, where.limit))
-    return [_info(_Row(*row)) for row in rows]
+    return [info_of(Row(*row)) for row in rows]
 
 
-def _info(row: _Row) -> TaskInfo:
+def info_of(row: Row) -> TaskInfo:
+    """Return what is known of the task, without its executions."""
     task = decode_task(row.body)
     past = decode_record(row.record) if row.record is not None else decode_story(row.story)
     state = STATES[row.state]
@@ -139,7 +140,7 @@ def _info(row: _Row) -> TaskInfo:
     )
 
 
-def _flags(row: _Row, state: State, past: Record) -> tuple[str, ...]:
+def _flags(row: Row, state: State, past: Record) -> tuple[str, ...]:
     flags = {
         "retrying": state is State.SCHEDULED and past.counters.attempts > 0,
         "cancelling": bool(row.cancel),
@@ -235,6 +236,14 @@ def events(connection: sqlite3.Connection, after: str, limit: int) -> list[Event
         if len(found) >= limit:
             break
     return found
+
+
+def missed(connection: sqlite3.Connection, after: str) -> bool:
+    """Whether events after a cursor may be gone: their rows are numbered without a gap, and the
+    last one is always kept."""
+    row, _ = _cursor(after)
+    oldest, newest = connection.execute(SQL["span_of_events"]).fetchone()
+    return row > 0 if oldest is None else oldest > row + 1 or newest < row
 
 
 def _cursor(after: str) -> tuple[int, int]:

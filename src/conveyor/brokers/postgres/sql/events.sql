@@ -10,3 +10,6 @@ SELECT pg_current_xact_id()::text
 -- name: oldest
 -- The lowest number of a transaction that has not ended.
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+
+-- name: span
+SELECT min(seq), max(seq) FROM event

@@ -39,3 +39,9 @@ WHERE NOT swept AND info IS NOT NULL AND until > now_or($1) ORDER BY id
 -- name: finals
 SELECT t.id, f.state, f.result, f.tail, t.error, f.at, t.body, now_or($2)
 FROM task t LEFT JOIN finished f ON f.id = t.id WHERE t.id = ANY ($1)
+
+-- name: finished
+SELECT k.*, f.result, now_or($2) AS now,
+    CASE WHEN k.last_execution > 1 THEN ARRAY(
+        SELECT e.record FROM execution e WHERE e.id = k.id ORDER BY e.number) END AS earlier
+FROM ({tasks}) k JOIN finished f ON f.id = k.id

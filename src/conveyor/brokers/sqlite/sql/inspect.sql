@@ -78,5 +78,16 @@ SELECT t.id, f.state, f.check_at, f.result, f.record
 FROM conveyor_task t LEFT JOIN conveyor_finished f ON f.seq = t.seq
 WHERE t.id IN ({ids});
 
+-- name: finished
+SELECT f.result, f.check_at, v.* FROM conveyor_tasks v
+CROSS JOIN conveyor_finished f ON f.seq = v.seq
+WHERE v.id IN ({ids});
+
+-- name: earlier
+SELECT seq, record FROM conveyor_execution WHERE seq IN ({seqs}) ORDER BY seq, number;
+
+-- name: span_of_events
+SELECT min(seq), max(seq) FROM conveyor_event;
+
 -- name: data_version
 PRAGMA data_version;

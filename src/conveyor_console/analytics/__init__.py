@@ -1,0 +1,1 @@
+"""What the sums say: throughput, success, waits and runs, failures, peak hours."""

@@ -1,0 +1,1 @@
+"""What happened: finished tasks of any broker, in tables that can be searched."""

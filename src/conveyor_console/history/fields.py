@@ -1,0 +1,95 @@
+"""What lists of tasks can be filtered by: live ones and finished ones by the same fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, String, cast, func, literal
+
+from conveyor.inspect import State, TaskInfo
+from conveyor_console.history.models import Task
+from conveyor_console.history.rows import facts_of, print_of
+from conveyor_console.kit.filters import Field, Kind
+from conveyor_console.kit.grammar import FREE
+
+STATES = tuple(state.value for state in State)
+FIELDS: Mapping[str, Field] = {
+    "state": Field(Kind.CHOICE, "state", STATES),
+    "task": Field(Kind.TEXT, "name"),
+    "queue": Field(Kind.TEXT, "queue"),
+    "id": Field(Kind.TEXT, "id"),
+    "key": Field(Kind.TEXT, "key"),
+    "worker": Field(Kind.TEXT, "worker"),
+    "by": Field(Kind.TEXT, "created_by"),
+    "schedule": Field(Kind.TEXT, "schedule"),
+    "workflow": Field(Kind.TEXT, "flow"),
+    "fingerprint": Field(Kind.TEXT, "fingerprint"),
+    "error": Field(Kind.WORDS, "all_error"),
+    "reason": Field(Kind.WORDS, "reason"),
+    "flag": Field(Kind.WORDS, "flags"),
+    "args": Field(Kind.FACT, "facts"),
+    "priority": Field(Kind.NUMBER, "priority"),
+    "attempts": Field(Kind.NUMBER, "attempts"),
+    "run": Field(Kind.SECONDS, "run"),
+    "age": Field(Kind.AGE, "enqueued_at"),
+    "enqueued": Field(Kind.MOMENT, "enqueued_at"),
+    "started": Field(Kind.MOMENT, "started_at"),
+    "finished": Field(Kind.MOMENT, "finished_at"),
+    FREE: Field(Kind.WORDS, "text"),
+}
+
+
+def column(attribute: str, of: Any = Task) -> ColumnElement[Any]:
+    """Return what holds an attribute in the table of finished tasks, or an alias of it."""
+    blank = literal(" ")
+    if attribute == "all_error":
+        return func.coalesce(of.error_type, "") + blank + func.coalesce(of.error, "")
+    if attribute == "text":
+        return cast(of.name + blank + of.id + blank + column("all_error", of), String)
+    found: ColumnElement[Any] = getattr(of, attribute)
+    return found
+
+
+class Reading:
+    """Reads attributes of living tasks. `names` are the parameters of a task definition."""
+
+    def __init__(self, names: Any) -> None:
+        self._names = names
+
+    def __call__(self, info: TaskInfo, attribute: str) -> Any:
+        """Return the value of an attribute."""
+        special = getattr(self, f"_{attribute}", None)
+        return getattr(info, attribute, None) if special is None else special(info)
+
+    def _state(self, info: TaskInfo) -> str:
+        return info.state.value
+
+    def _flags(self, info: TaskInfo) -> str:
+        return " ".join(info.flags)
+
+    def _created_by(self, info: TaskInfo) -> str | None:
+        return info.headers.get("created_by")
+
+    def _schedule(self, info: TaskInfo) -> str | None:
+        return None if info.terms is None else info.terms.schedule
+
+    def _flow(self, info: TaskInfo) -> str | None:
+        return None if info.terms is None else info.terms.flow
+
+    def _fingerprint(self, info: TaskInfo) -> str | None:
+        return None if info.error is None else print_of(info.error)
+
+    def _all_error(self, info: TaskInfo) -> str:
+        error = info.error
+        return " " if error is None else f"{error.type} {error.message}"
+
+    def _text(self, info: TaskInfo) -> str:
+        return f"{info.name} {info.id} {self._all_error(info)}"
+
+    def _facts(self, info: TaskInfo) -> str:
+        names: Sequence[str] = self._names(info.name)
+        return facts_of(info.args, info.kwargs, names)
+
+    def _run(self, _: TaskInfo) -> None:
+        return None

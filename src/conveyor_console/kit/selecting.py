@@ -1,0 +1,70 @@
+"""Conditions as SQL, the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from operator import ge, gt, le, lt
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
+
+from conveyor_console.kit.filters import Condition
+
+_GLOB, _LIKE = re.compile(r"[*?\[]"), re.compile(r"[\\%_]")
+_COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    ">": gt,
+    ">=": ge,
+    "<": lt,
+    "<=": le,
+}
+Columns = Callable[[str], ColumnElement[Any]]
+"""The column, or expression, of an attribute."""
+
+
+class Selecting:
+    """Writes clauses for one kind of database over the given columns."""
+
+    def __init__(self, columns: Columns, *, is_sqlite: bool) -> None:
+        self._columns = columns
+        self._is_sqlite = is_sqlite
+
+    def clause(self, wanted: Iterable[Condition]) -> ColumnElement[bool]:
+        """Return the conditions, all of which must hold, as one clause."""
+        return and_(true(), *map(self._one, wanted))
+
+    def _one(self, condition: Condition) -> ColumnElement[bool]:
+        found = self._positive(condition, self._columns(condition.attribute))
+        # A NULL fits nothing, so what is negated fits it.
+        return not_(func.coalesce(found, false())) if condition.negated else found
+
+    def _positive(self, condition: Condition, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        if condition.op == "is":
+            exact = column.in_([_visible(value) for value in condition.values])
+            return or_(exact, *(self._fits(column, p.split("*")) for p in condition.patterns))
+        if condition.op == "has":
+            return or_(false(), *(self._has(column, text) for text in condition.values))
+        if condition.op == "fact":
+            texts = [["", f"\n{fact}\n", ""] for fact in condition.values]
+            texts += [["", *f"\n{pattern}\n".split("*"), ""] for pattern in condition.patterns]
+            return or_(false(), *(self._fits(column, parts) for parts in texts))
+        return _COMPARE[condition.op](column, condition.values[0])
+
+    def _has(self, column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+        found = self._fits(func.lower(column), ["", text.lower(), ""])
+        # SQLite lowers A to Z only.
+        return or_(found, self._fits(column, ["", text, ""])) if self._is_sqlite else found
+
+    def _fits(self, column: ColumnElement[Any], parts: Sequence[str]) -> ColumnElement[bool]:
+        """Whether a text is these parts with any text between them. SQLite's LIKE ignores case."""
+        visible = map(_visible, parts)
+        if self._is_sqlite:
+            pattern = "*".join(_GLOB.sub(r"[\g<0>]", part) for part in visible)
+            return column.op("GLOB", is_comparison=True)(pattern)
+        pattern = "%".join(_LIKE.sub(r"\\\g<0>", part) for part in visible)
+        return column.like(pattern, escape="\\")
+
+
+def _visible(value: Any) -> Any:
+    """As `history.rows` stores texts."""
+    return value.replace("\x00", "␀") if isinstance(value, str) else value

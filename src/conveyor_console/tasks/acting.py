@@ -1,0 +1,130 @@
+"""What people do to tasks, by the queue's own verbs."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from conveyor.inspect import State, TaskInfo
+from conveyor_console.console import Console
+from conveyor_console.kit.problems import Problem
+from conveyor_console.tasks.detail import must_be_in_queue
+from conveyor_console.tasks.enqueueing import CREATED_BY
+from conveyor_console.tasks.schemas import Done, Edited, Enqueued, Reschedule
+
+RETRY_OF = "retry_of"
+"""The header of a task that says of which one it is another try."""
+_DEAD = frozenset({State.FAILED, State.CANCELLED})
+
+
+async def cancel(console: Console, task_id: str, by: str, reason: str) -> Done:
+    """Ask a task to stop. Raises `TaskNotFound`, `Problem` 409 when it has ended."""
+    info = await must_be_in_queue(console, task_id)
+    if info.state.is_final:
+        raise Problem(409, f"task {task_id} has ended already: it is {info.state.value}")
+    broker = (await console.queue.client()).broker
+    states = await broker.cancel([task_id], by=by, reason=reason)
+    state = states.get(task_id, info.state)
+    return Done(id=task_id, state="cancelling" if state is State.RUNNING else state.value)
+
+
+async def retry(console: Console, task_id: str) -> Done:
+    """Give a dead letter another life. Raises `TaskNotFound`, `Problem` 409."""
+    info = await must_be_in_queue(console, task_id)
+    return await _requeue(console, info, _DEAD, "only failed and cancelled tasks can be retried")
+
+
+async def run_now(console: Console, task_id: str) -> Done:
+    """Make a scheduled task due. Raises `TaskNotFound`, `Problem` 409."""
+    info = await must_be_in_queue(console, task_id)
+    states = frozenset({State.SCHEDULED})
+    return await _requeue(console, info, states, "only scheduled tasks can be run now")
+
+
+async def _requeue(
+    console: Console, info: TaskInfo, states: frozenset[State], otherwise: str
+) -> Done:
+    broker = (await console.queue.client()).broker
+    if info.state not in states or not await broker.requeue([info.id]):
+        raise Problem(409, f"{otherwise}, and task {info.id} is {info.state.value}")
+    return Done(id=info.id, state=State.QUEUED.value)
+
+
+async def retry_edited(console: Console, task_id: str, edited: Edited, by: str) -> Enqueued:
+    """Enqueue a task like a dead letter with other arguments; the dead letter stays as it is.
+    Raises `TaskNotFound`, `Problem` 409 and 422, and what an enqueue raises."""
+    info = await must_be_in_queue(console, task_id)
+    if info.state not in _DEAD:
+        raise Problem(409, f"only dead letters are edited, and task {task_id} is {info.state}")
+    args = info.args if edited.args is None else tuple(edited.args)
+    kwargs = info.kwargs if edited.kwargs is None else edited.kwargs
+    options: dict[str, Any] = {
+        "queue": edited.queue if edited.queue is not None else info.queue,
+        "priority": edited.priority if edited.priority is not None else info.priority,
+    }
+    return await _enqueue_like(console, info, args, kwargs, options=options, by=by)
+
+
+async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) -> Enqueued:
+    """Let a waiting task run at another time: it is cancelled, and one like it is enqueued. Raises
+    `TaskNotFound`, `Problem` 409 and 422, and what an enqueue raises."""
+    if (when.delay is None) == (when.at is None):
+        raise Problem(422, "give either delay (seconds) or at")
+    info = await must_be_in_queue(console, task_id)
+    if info.state not in {State.SCHEDULED, State.QUEUED} or info.execution:
+        raise Problem(
+            409,
+            "only tasks that wait for their first start are rescheduled, and task "
+            f"{task_id} is {info.state.value}",
+        )
+    if info.key is not None or info.terms is not None:
+        raise Problem(
+            409,
+            f"task {task_id} has a key, limits, a schedule or a workflow, which the queue cannot "
+            "move to another time; cancel it and enqueue it anew",
+        )
+    options: dict[str, Any] = {"queue": info.queue, "priority": info.priority}
+    if when.at is not None:
+        options["at"] = when.at if when.at.tzinfo else when.at.replace(tzinfo=UTC)
+    else:
+        options["delay"] = when.delay
+    _must_be_open(info.args, info.kwargs)
+    console.queue.definition(info.name)
+    # Cancelled first: a crash in between leaves a dead letter that says why, not two tasks.
+    broker = (await console.queue.client()).broker
+    states = await broker.cancel([task_id], by=by, reason="rescheduled")
+    if states.get(task_id) is not State.CANCELLED:
+        raise Problem(409, f"task {task_id} has started meanwhile")
+    return await _enqueue_like(console, info, info.args, info.kwargs, options=options, by=by)
+
+
+async def _enqueue_like(
+    console: Console,
+    info: TaskInfo,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    options: dict[str, Any],
+    by: str,
+) -> Enqueued:
+    _must_be_open(args, kwargs)
+    definition = console.queue.definition(info.name)
+    headers = {**info.headers, CREATED_BY: by, RETRY_OF: info.id}
+    call = definition.with_options(
+        headers=headers, max_attempts=info.max_attempts, timeout=info.timeout, **options
+    ).bind(*args, **kwargs)
+    handle = await console.queue.dispatch(call.checked())
+    return Enqueued(id=handle.id, created=handle.created)
+
+
+def _must_be_open(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise `Problem` when an argument is the note that stands for a sealed or stored one."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, str) and (
+            value.startswith("<sealed with key ") or value.endswith(" bytes in the blob store>")
+        ):
+            raise Problem(
+                422,
+                "an argument is sealed or kept elsewhere and cannot be read here: give all "
+                "arguments anew",
+            )

@@ -1,0 +1,39 @@
+"""One list of living and finished tasks: two streams by id, merged under one cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conveyor_console.console import Console
+from conveyor_console.history.queries import Part, finished
+from conveyor_console.kit.filters import Condition
+from conveyor_console.tasks.live import living
+from conveyor_console.tasks.schemas import TaskPage
+from conveyor_console.tasks.showing import of_history, of_queue
+
+
+async def page(
+    console: Console, wanted: Sequence[Condition], before: str | None, limit: int
+) -> TaskPage:
+    """Return a page of the tasks that fit, the newest first."""
+    # The living first: a task that ends between the two questions is seen twice, not never.
+    now = await living(console.queue, wanted, before, limit)
+    async with console.database.reading() as db:
+        past = await finished(db, wanted, before, limit)
+    ended = {task.id: of_history(task) for task in past.rows}
+    alive = {info.id: of_queue(info) for info in now.rows if info.id not in ended}
+    rows = {**ended, **alive}
+    floor = _highest(now, past)
+    ids = sorted((key for key in rows if floor is None or key >= floor), reverse=True)
+    shown = ids[:limit]
+    cursor = shown[-1] if len(ids) > limit else floor
+    return TaskPage(
+        items=[rows[key] for key in shown],
+        next_cursor=cursor,
+        truncated=any(part.cut and part.floor == cursor for part in (now, past)),
+    )
+
+
+def _highest(*parts: Part) -> str | None:
+    """Return down to where all parts say all there is."""
+    return max((part.floor for part in parts if part.floor is not None), default=None)

@@ -1,0 +1,120 @@
+"""Lists and details go by indexes, on both databases: no question reads the whole archive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from benchmarks.history import QUESTIONS, fill
+from conveyor_console.analytics import queries as analytics
+from conveyor_console.db import schema
+from conveyor_console.db.engine import Database
+from conveyor_console.dead_letters import queries as dead_letters
+from conveyor_console.history.fields import FIELDS
+from conveyor_console.history.queries import finished, whole
+from conveyor_console.history.retention import prune
+from conveyor_console.kit.filters import conditions
+
+TASKS = 20_000
+NOW = 1_795_000_000.0
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    made = Database(database_url)
+    try:
+        await schema.upgrade(made)
+        await fill(made, TASKS, NOW)
+        async with made.writing() as session:
+            await session.execute(text("ANALYZE"))
+        yield made
+    finally:
+        await made.close()
+
+
+async def plans(database: Database, ask: Any) -> list[str]:
+    """Run something and return the plans of its statements."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "DELETE", "WITH")):
+            seen.append((statement, parameters))
+
+    engine = database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        async with database.reading() as session:
+            await ask(session)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    found = []
+    async with database.reading() as session:
+        connection = await session.connection()
+        for statement, parameters in seen:
+            rows = await connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            found.append(statement + "\n" + "\n".join(str(row[-1]) for row in rows))
+    return found
+
+
+def check(found: list[str], *, tables: tuple[str, ...] = ("console_task",)) -> None:
+    """No table is read from one end to the other."""
+    assert found
+    for plan in found:
+        for line in plan.splitlines():
+            for table in tables:
+                assert f"Seq Scan on {table}" not in line, plan
+                if line.startswith(f"SCAN {table}"):
+                    assert "INDEX" in line, plan
+
+
+async def test_lists_of_tasks(database: Database) -> None:
+    for q in (*QUESTIONS.values(), "state:failed,cancelled", "key:k", "id:x"):
+        for before in (None, "01a21b46-187d-7315-b14b-00130514d996"):
+            ask = partial(finished, wanted=conditions(q, FIELDS, NOW), before=before, limit=50)
+            check(await plans(database, ask))
+
+
+async def test_details(database: Database) -> None:
+    tables = ("console_task", "console_task_execution", "console_task_log", "console_task_result")
+    check(await plans(database, lambda session: whole(session, "x")), tables=tables)
+
+
+async def test_dead_letters(database: Database) -> None:
+    for q in ("", "fingerprint:x"):
+        ask = partial(
+            dead_letters.letters,
+            wanted=conditions(q, dead_letters.FIELDS, NOW),
+            before=None,
+            limit=50,
+        )
+        check(await plans(database, ask), tables=("dead_letter_queue",))
+
+
+async def test_analytics_reads_sums_only(database: Database) -> None:
+    minute = int(NOW // 60)
+    asked = analytics.Range(minute - 120, minute, 1)
+    found = await plans(database, lambda s: analytics.by(s, asked, analytics.bucket_key(asked)))
+    check(found, tables=("console_rollup", "console_histogram"))
+    assert not any("console_task" in plan for plan in found)
+
+
+async def test_retention(database: Database) -> None:
+    found = await plans(database, lambda _: prune(database, NOW, 30))
+    check([plan for plan in found if plan.startswith("SELECT")])
+
+
+async def test_a_page_reads_a_window_at_most(database: Database) -> None:
+    """What is found nowhere is looked for in the newest rows; the answer says where to go on."""
+    wanted = conditions("args.user_id:none", FIELDS, NOW)
+    async with database.reading() as session:
+        first = await finished(session, wanted, None, 50)
+        assert (list(first.rows), first.cut) == ([], True)
+        second = await finished(session, wanted, first.floor, 50)
+        assert (list(second.rows), second.cut) == ([], True)
+        third = await finished(session, wanted, second.floor, 50)
+        assert (list(third.rows), third.cut, third.floor) == ([], False, None)

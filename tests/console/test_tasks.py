@@ -1,0 +1,247 @@
+"""Tasks over HTTP: the list of the living and the finished, the detail, and what people do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from conveyor import Conveyor
+from conveyor.sealing import Keyring
+from conveyor_console.console import Console
+from tests.console.conftest import Api
+from tests.console.history_kit import shop
+from tests.running import at_work, ended
+
+NOBODY = "00000000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def queue(sqlite_url: str) -> Conveyor:
+    return shop(sqlite_url)
+
+
+@pytest.fixture
+async def ids(queue: Conveyor, app: FastAPI, console: Console) -> dict[str, str]:
+    """Tasks in all states, the oldest first; the recorder has seen the finished ones."""
+    await console.rest()
+    names = queue.definitions
+    made = {
+        "greeted": await names["shop.greet"].enqueue("Ada", loud=True),
+        "failed": await names["shop.fail"].enqueue("no money"),
+        "recovered": await names["shop.recover"].enqueue(7),
+        "mailed": await names["shop.greet"].with_options(queue="mail", key="k").enqueue("Eve"),
+    }
+    async with at_work(queue, queues=("default", "mail")):
+        for handle in made.values():
+            await ended(handle)
+    later = names["shop.greet"].with_options(delay=3_600, headers={"created_by": "bob"})
+    made["cancelled"] = await later.enqueue("late")
+    await made["cancelled"].cancel("no need")
+    made["scheduled"] = await later.enqueue("later")
+    made["queued"] = await names["shop.greet"].enqueue("now")
+    await console.recorder.catch_up()
+    return {name: handle.id for name, handle in made.items()}
+
+
+async def listed(api: Api, ids: dict[str, str], q: str = "", **more: Any) -> list[str]:
+    answer = await api.call("GET", "/tasks", params={"q": q, **more})
+    assert not answer["truncated"]
+    names = {task_id: name for name, task_id in ids.items()}
+    return [names[item["id"]] for item in answer["items"]]
+
+
+async def test_living_and_finished_tasks_are_one_list(viewer: Api, ids: dict[str, str]) -> None:
+    assert await listed(viewer, ids) == list(ids)[::-1]
+
+
+async def test_pages_say_everything_once(viewer: Api, ids: dict[str, str]) -> None:
+    for limit in (1, 2, 3, 6, 7):
+        seen: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            answer = await viewer.call("GET", "/tasks", params={"limit": limit, **cursor})
+            assert len(answer["items"]) <= limit
+            seen += [item["id"] for item in answer["items"]]
+            if answer["next_cursor"] is None:
+                break
+            cursor = {"cursor": answer["next_cursor"]}
+        assert seen == list(ids.values())[::-1]
+
+
+@pytest.mark.parametrize(
+    ("q", "names"),
+    [
+        ("state:failed", ["failed"]),
+        ("state:failed,cancelled", ["cancelled", "failed"]),
+        ("-state:succeeded", ["queued", "scheduled", "cancelled", "failed"]),
+        ("state:queued", ["queued"]),
+        ("task:shop.greet", ["queued", "scheduled", "cancelled", "mailed", "greeted"]),
+        ("task:shop.r* ", ["recovered"]),
+        ("task:*.f*,shop.recover", ["recovered", "failed"]),
+        ("-task:shop.g*", ["recovered", "failed"]),
+        ("queue:mail", ["mailed"]),
+        ("queue:ma*,x", ["mailed"]),
+        ("-queue:mail state:succeeded", ["recovered", "greeted"]),
+        ("key:k", ["mailed"]),
+        ('error:"NO MONEY"', ["failed"]),
+        ("error:valueerror", ["failed"]),
+        ("reason:need", ["cancelled"]),
+        ("args.name:Ada", ["greeted"]),
+        ("args.loud:true args.name:A*", ["greeted"]),
+        ("args.name:A* args.loud:false", []),
+        ("args.number:7", ["recovered"]),
+        ("args.name:now", ["queued"]),
+        ("-args.name:*a* state:succeeded,queued", ["queued", "mailed", "recovered"]),
+        ("by:bob", ["scheduled", "cancelled"]),
+        ("attempts>0", ["recovered", "failed"]),
+        ("attempts:3", ["failed"]),
+        ("priority>=5 priority<6 state:failed", ["failed"]),
+        ("age<365000d state:failed", ["failed"]),
+        ("enqueued<2001-01-01", []),
+        ("finished>2001-01-01 -error:money", ["cancelled", "mailed", "recovered", "greeted"]),
+        ("run<1h task:shop.greet", ["mailed", "greeted"]),
+        ("money", ["failed"]),
+        ("recover", ["recovered"]),
+    ],
+)
+async def test_one_grammar_filters_both(
+    viewer: Api, ids: dict[str, str], q: str, names: list[str]
+) -> None:
+    assert await listed(viewer, ids, q) == names
+    assert await listed(viewer, ids, q, limit=200) == names
+
+
+@pytest.mark.parametrize(
+    ("q", "words"),
+    [
+        ("stat:failed", "column 1: there is no field 'stat': did you mean state?"),
+        ("state:failed queue:", "column 20: a value is missing"),
+        ('x "open', "column 3: the quote is never closed"),
+        ("state:dead", "column 7: state is one of"),
+        ("age:1h", "write age>"),
+        ("age>soon", "column 5: 'soon' is no duration"),
+        ("enqueued>then", "no time"),
+        ("attempts>x", "no number"),
+        ("attempts>nan", "no number"),
+        ("queue>x", "has no >"),
+        ("args:x", "args.name:value"),
+        ("queue.x:y", "nothing inside"),
+        ("a " * 21, "more than 20 terms"),
+        ("x" * 1_001, "1000"),
+        ("age>1h,2h", "one value"),
+    ],
+)
+async def test_a_filter_that_cannot_be_read_says_where(viewer: Api, q: str, words: str) -> None:
+    problem = await viewer.call("GET", "/tasks", 422, params={"q": q})
+    assert words in problem["detail"]
+
+
+@pytest.mark.parametrize("params", [{"cursor": "x"}, {"limit": 0}, {"limit": 201}, {"sort": "x"}])
+async def test_pages_have_limits(viewer: Api, params: dict[str, Any]) -> None:
+    await viewer.call("GET", "/tasks", 422, params=params)
+
+
+async def test_the_detail_says_all(viewer: Api, ids: dict[str, str]) -> None:
+    task = await viewer.call("GET", f"/tasks/{ids['recovered']}")
+    assert [one["outcome"] for one in task["executions"]] == ["failed", "succeeded"]
+    assert "TimeoutError" in task["executions"][0]["error"]["traceback"]
+    assert (task["result"], task["args"], task["state"]) == (7, [7], "succeeded")
+    assert task["parents"] == task["children"] == []
+    queued = await viewer.call("GET", f"/tasks/{ids['queued']}")
+    assert (queued["state"], queued["executions"], queued["result"]) == ("queued", [], None)
+    await viewer.call("GET", f"/tasks/{NOBODY}", 404)
+    await viewer.call("GET", "/tasks/nobody", 422)
+
+
+async def test_what_the_broker_forgot_the_history_knows(
+    viewer: Api, operator: Api, ids: dict[str, str], queue: Conveyor
+) -> None:
+    before = await viewer.call("GET", f"/tasks/{ids['failed']}")
+    await (await queue.client()).broker.discard([ids["failed"]])
+    after = await viewer.call("GET", f"/tasks/{ids['failed']}")
+    assert after == before
+    problem = await operator.call("POST", f"/tasks/{ids['failed']}/retry", 409)
+    assert "no longer" in problem["detail"]
+    await operator.call("POST", f"/tasks/{NOBODY}/retry", 404)
+
+
+async def test_why(viewer: Api, ids: dict[str, str]) -> None:
+    answer = await viewer.call("GET", f"/tasks/{ids['scheduled']}/why")
+    assert answer["reasons"][0]["code"] == "due"
+    answer = await viewer.call("GET", f"/tasks/{ids['failed']}/why")
+    assert answer["reasons"][0]["code"] == "finished"
+
+
+async def test_cancelling(operator: Api, viewer: Api, ids: dict[str, str], queue: Conveyor) -> None:
+    path = f"/tasks/{ids['scheduled']}/cancel"
+    await viewer.call("POST", path, 403, json={})
+    done = await operator.call("POST", path, json={"reason": "a mistake"})
+    assert done == {"id": ids["scheduled"], "state": "cancelled"}
+    info = await queue.handle(ids["scheduled"]).info()
+    assert "operator@example.com" in (info.reason or "")
+    assert "a mistake" in (info.reason or "")
+    await operator.call("POST", path, 409, json={})
+
+
+async def test_retrying(operator: Api, ids: dict[str, str], queue: Conveyor) -> None:
+    done = await operator.call("POST", f"/tasks/{ids['failed']}/retry")
+    assert done == {"id": ids["failed"], "state": "queued"}
+    problem = await operator.call("POST", f"/tasks/{ids['greeted']}/retry", 409)
+    assert "succeeded" in problem["detail"]
+
+
+async def test_running_now(operator: Api, ids: dict[str, str], queue: Conveyor) -> None:
+    await operator.call("POST", f"/tasks/{ids['scheduled']}/run-now")
+    assert (await queue.handle(ids["scheduled"]).status()).value == "queued"
+    await operator.call("POST", f"/tasks/{ids['queued']}/run-now", 409)
+
+
+async def test_retrying_with_other_arguments(
+    operator: Api, ids: dict[str, str], queue: Conveyor
+) -> None:
+    path = f"/tasks/{ids['failed']}/retry-edited"
+    await operator.call("POST", path, 422, json={"args": [7]})
+    made = await operator.call("POST", path, 201, json={"args": ["other"], "queue": "mail"})
+    info = await queue.handle(made["id"]).info()
+    assert (info.args, info.queue, info.headers) == (
+        ("other",),
+        "mail",
+        {"created_by": "operator@example.com", "retry_of": ids["failed"]},
+    )
+    await operator.call("POST", f"/tasks/{ids['greeted']}/retry-edited", 409, json={})
+
+
+async def test_rescheduling(operator: Api, ids: dict[str, str], queue: Conveyor) -> None:
+    path = f"/tasks/{ids['scheduled']}/reschedule"
+    await operator.call("POST", path, 422, json={})
+    made = await operator.call("POST", path, 201, json={"delay": 7_200})
+    info = await queue.handle(made["id"]).info()
+    assert (info.args, info.state.value) == (("later",), "scheduled")
+    assert (await queue.handle(ids["scheduled"]).status()).value == "cancelled"
+    await operator.call("POST", path, 409, json={"delay": 1})
+
+
+async def test_sealed_arguments_stay_sealed(
+    operator: Api, app: FastAPI, console: Console, queue: Conveyor
+) -> None:
+    await console.rest()
+    queue.packing.keys = Keyring({"k1": b"k" * 32})
+
+    @queue.task(name="shop.pay", encrypt=("card",))
+    async def pay(customer: int, card: str) -> None:
+        raise ValueError("declined")
+
+    handle = await pay.enqueue(7, "4111-1111")
+    async with at_work(queue):
+        await ended(handle)
+    await console.recorder.catch_up()
+    for q in ("", "state:failed", "args.customer:7"):
+        (item,) = (await operator.call("GET", "/tasks", params={"q": q}))["items"]
+        assert item["args"] == [7, "<sealed with key k1>"]
+    path = f"/tasks/{handle.id}/retry-edited"
+    problem = await operator.call("POST", path, 422, json={"queue": "x"})
+    assert "sealed" in problem["detail"]
+    made = await operator.call("POST", path, 201, json={"args": [8, "4222"]})
+    assert (await queue.handle(made["id"]).info()).args == (8, "<sealed with key k1>")
