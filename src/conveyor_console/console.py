@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 
 from conveyor import Conveyor
+from conveyor_console.audit.recording import Auditor
+from conveyor_console.audit.seal import Sealer
 from conveyor_console.auth.access import Gate
 from conveyor_console.auth.accounts import first_administrator
 from conveyor_console.auth.passwords import Passwords
@@ -48,6 +50,8 @@ class Console:
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)
         self.addresses = Addresses(settings.trusted_proxies)
+        self.sealer = Sealer(self.database, clock, new_id())
+        self.auditor = Auditor(self.database, self.sealer, self.addresses, clock, new_id)
 
     async def open(self) -> None:
         """Check the schema (on SQLite bring it up to date) and make the first administrator;
@@ -57,6 +61,7 @@ class Console:
         await schema.check(self.database)
         await self._first_administrator()
         self.recorder.start()
+        self.sealer.start()
 
     async def _first_administrator(self) -> None:
         email, password = self.settings.admin_email, self.settings.admin_password
@@ -80,6 +85,7 @@ class Console:
 
     async def close(self) -> None:
         """Close what was opened; the queue's connections are its owner's."""
+        await self.sealer.close()
         self.passwords.close()
         await self.epoch.close()
         await self.database.close()

@@ -6,18 +6,20 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.deps import console_of
 from conveyor_console.history.fields import FIELDS
+from conveyor_console.kit import idempotency
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.pages import Cursor, Limit, Search, TaskId, bad_query, id_cursor
 from conveyor_console.kit.problems import problems
 from conveyor_console.tasks import acting
 from conveyor_console.tasks.detail import detail, must_be_in_queue
-from conveyor_console.tasks.enqueueing import call_of
+from conveyor_console.tasks.enqueueing import call_of, with_keys
 from conveyor_console.tasks.listing import page
 from conveyor_console.tasks.schemas import (
     Bulk,
@@ -35,6 +37,7 @@ from conveyor_console.tasks.schemas import (
 from conveyor_console.tasks.showing import reason_out
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=problems(401, 403, 422, 503))
+IDEMPOTENT = {"parameters": [idempotency.PARAMETER]}
 Enqueuing = Annotated[Principal, Depends(Needs(Permission.TASKS_ENQUEUE))]
 Managing = Annotated[Principal, Depends(Needs(Permission.TASKS_MANAGE))]
 _READ = [needs(Permission.TASKS_READ)]
@@ -54,19 +57,22 @@ async def list_tasks(
     return await page(console, wanted, id_cursor(cursor), limit)
 
 
-@router.post("", status_code=201, responses=problems(409, 413))
+@router.post("", status_code=201, responses=problems(409, 413), openapi_extra=IDEMPOTENT)
 async def enqueue(body: NewTask, who: Enqueuing, request: Request) -> Enqueued:
     """Enqueue one task. It is durable when this answers."""
     queue = console_of(request).queue
-    handle = await queue.dispatch(call_of(queue, body, who.name))
+    (new,) = with_keys([body], who, request)
+    handle = await queue.dispatch(call_of(queue, new, who.name))
     return Enqueued(id=handle.id, created=handle.created)
 
 
-@router.post("/bulk", status_code=201, responses=problems(409, 413))
+@router.post("/bulk", status_code=201, responses=problems(409, 413), openapi_extra=IDEMPOTENT)
 async def enqueue_many(body: Bulk, who: Enqueuing, request: Request) -> BulkEnqueued:
     """Enqueue many tasks: all of them, or none when one of them cannot be."""
     queue = console_of(request).queue
-    handles = await queue.enqueue_many([call_of(queue, new, who.name) for new in body.tasks])
+    tasks = with_keys(body.tasks, who, request)
+    handles = await queue.enqueue_many([call_of(queue, new, who.name) for new in tasks])
+    note(request, "tasks.enqueue_many", detail=f"{len(handles)} tasks")
     return BulkEnqueued(items=[Enqueued(id=one.id, created=one.created) for one in handles])
 
 
