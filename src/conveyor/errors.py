@@ -26,6 +26,7 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
     UnknownTask,
+    WorkerNotFound,
     WorkflowNotFound,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "UnknownTask",
+    "WorkerNotFound",
     "WorkflowNotFound",
 ]

@@ -33,6 +33,7 @@ import msgspec
 from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.gates import Gates
 from conveyor.core.lifecycle import Transition
+from conveyor.core.order import Mode
 from conveyor.core.task import (
     Execution,
     Final,
@@ -123,6 +124,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Resident memory of its processes, bytes."""
     code_version: str = ""
     last_claim_at: float | None = None
+    loop_lag: float = 0.0
+    """Seconds that its event loop was late by, at most, in the last five."""
+    mode: Mode = "working"
+    """What orders have made of it."""
     lease_until: float | None = None
     """Filled in by the broker when listed."""
 
