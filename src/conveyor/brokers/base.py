@@ -308,6 +308,9 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     oldest_wait: float | None = None
     """Seconds the longest-waiting queued task has been available (heads only)."""
     pause: Pause | None = None
+    by_priority: dict[int, int] = {}
+    """Queued tasks by priority. Of Redis those of the plain line only: the rest of `queued` waits
+    for limits; cancelled ones that nobody has passed over yet are in it."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):
