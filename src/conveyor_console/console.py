@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 
 from conveyor import Conveyor
+from conveyor_console.audit.recording import Recorder
+from conveyor_console.audit.seal import Sealer
 from conveyor_console.auth.access import Gate
 from conveyor_console.auth.accounts import first_administrator
 from conveyor_console.auth.passwords import Passwords
@@ -46,6 +48,8 @@ class Console:
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.addresses = Addresses(settings.trusted_proxies)
+        self.sealer = Sealer(self.database, clock, new_id())
+        self.recorder = Recorder(self.database, self.sealer, self.addresses, clock, new_id)
 
     async def open(self) -> None:
         """Check the schema (on SQLite bring it up to date) and make the first administrator.
@@ -53,6 +57,7 @@ class Console:
         if self.database.is_sqlite:
             await schema.upgrade(self.database)
         await schema.check(self.database)
+        self.sealer.start()
         email, password = self.settings.admin_email, self.settings.admin_password
         if email is None or password is None:
             return
@@ -70,6 +75,7 @@ class Console:
 
     async def close(self) -> None:
         """Close what was opened; the queue's connections are its owner's."""
+        await self.sealer.close()
         self.passwords.close()
         await self.epoch.close()
         await self.database.close()
