@@ -1,6 +1,8 @@
 """The public door to looking at a queue: what `await app.inspector()` answers with."""
 
 from conveyor.brokers.base import (
+    DEAD_RETENTION_SECONDS,
+    RETENTION_SECONDS,
     Event,
     Filter,
     Inspector,
@@ -19,6 +21,8 @@ from conveyor.core.task import (
 from conveyor.core.why import Reason
 
 __all__ = [
+    "DEAD_RETENTION_SECONDS",
+    "RETENTION_SECONDS",
     "ErrorInfo",
     "Event",
     "Execution",

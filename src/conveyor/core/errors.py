@@ -10,6 +10,7 @@ ConveyorError
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
 ├── ScheduleNotFound (LookupError)  no schedule has this name
+├── ScheduleChanged                 it is not what the caller has seen any more
 ├── WorkerNotFound (LookupError)    no worker that lives has this id
 ├── WorkflowNotFound (LookupError)  no run of a workflow has this id
 ├── IdempotencyConflict             same key, other arguments
@@ -104,6 +105,16 @@ class ScheduleNotFound(ConveyorError, LookupError):
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         super().__init__(f"no schedule is named {name!r}{hint}")
         self.name = name
+
+
+class ScheduleChanged(ConveyorError):
+    """The schedule was changed since the version that the caller has seen. Nothing was changed."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"schedule {name!r} is at version {version} by now: look at it again, then change it"
+        )
+        self.version = version
 
 
 class WorkerNotFound(ConveyorError, LookupError):

@@ -99,6 +99,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _STATUSES: tuple[tuple[type[errors.ConveyorError], int], ...] = (
     (errors.TaskNotFound, 404),
     (errors.ScheduleNotFound, 404),
+    (errors.ScheduleChanged, 412),
     (errors.WorkerNotFound, 404),
     (errors.WorkflowNotFound, 404),
     (errors.IdempotencyConflict, 409),
