@@ -46,7 +46,7 @@ async def list_limits(
     if place is not None:
         rows = [info for info in rows if (info.limit, info.key) > (place[0], place[1])]
     part, more = page_of(rows, limit, lambda info: [info.limit, info.key])
-    now = console.clock.now().timestamp()
+    now = console.queue.clock.time()
     items = [LimitOut.of(info, learned.get(info.limit), now) for info in part]
     return Page(items=items, next_cursor=more)
 

@@ -10,7 +10,6 @@ from conveyor.workers import Action, Holding, Mode, Order, WorkerInfo
 from conveyor_console.kit.moments import moment, since
 from conveyor_console.kit.wire import Line, Strict
 
-
 _AS_THEY_ARE = (
     "id",
     "host",
