@@ -86,11 +86,11 @@ async def test_runs_are_listed_newest_first(operator: Api, viewer: Api) -> None:
     made = [(await operator.call("POST", "/workflows", 201, json=START))["id"] for _ in range(5)]
     await operator.call("POST", f"/workflows/{made[1]}/cancel")
     listed: list[str] = []
-    cursor = ""
-    while cursor is not None:
-        page = await viewer.call("GET", f"/workflows?limit=2{cursor and '&cursor=' + cursor}")
+    more = "limit=2"
+    while more:
+        page = await viewer.call("GET", f"/workflows?{more}")
         listed += [run["id"] for run in page["items"]]
-        cursor = page["next_cursor"]
+        more = page["next_cursor"] and f"limit=2&cursor={page['next_cursor']}"
     assert listed == made[::-1]
     (only,) = (await viewer.call("GET", "/workflows?status=cancelled"))["items"]
     assert (only["id"], only["name"]) == (made[1], "onboard")

@@ -151,6 +151,11 @@ def install(app: FastAPI) -> None:
         rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         return response(request, Problem(422, f"{where}: {first['detail']}{rest}", errors=found))
 
+    @app.exception_handler(UnicodeEncodeError)
+    async def half_a_character(request: Request, _: UnicodeEncodeError) -> Response:
+        # JSON can write half of a surrogate pair; no store can keep it.
+        return response(request, Problem(422, "a text holds half a character, as \\ud800"))
+
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
