@@ -114,7 +114,10 @@ async def cancel_run(
 
 
 @router.post(
-    "/{run_id}/signals", status_code=204, responses=problems(404, 409), dependencies=MANAGE
+    "/{run_id}/signals",
+    status_code=204,
+    responses=problems(404, 409, 413),
+    dependencies=MANAGE,
 )
 async def send_signal(run_id: PathId, body: SignalIn, request: Request) -> None:
     """Send a signal; only the first of a name counts."""
