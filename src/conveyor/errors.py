@@ -18,6 +18,7 @@ from conveyor.core.errors import (
     NotUnique,
     PayloadTooLarge,
     ResultExpired,
+    ScheduleChanged,
     ScheduleNotFound,
     SchemaMismatch,
     StaleExecution,
@@ -26,6 +27,7 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
     UnknownTask,
+    WorkerNotFound,
     WorkflowNotFound,
 )
 
@@ -47,6 +49,7 @@ __all__ = [
     "NotUnique",
     "PayloadTooLarge",
     "ResultExpired",
+    "ScheduleChanged",
     "ScheduleNotFound",
     "SchemaMismatch",
     "StaleExecution",
@@ -55,5 +58,6 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "UnknownTask",
+    "WorkerNotFound",
     "WorkflowNotFound",
 ]

@@ -1,6 +1,8 @@
 """The public door to looking at a queue: what `await app.inspector()` answers with."""
 
 from conveyor.brokers.base import (
+    DEAD_RETENTION_SECONDS,
+    RETENTION_SECONDS,
     Event,
     Filter,
     FinishedTask,
@@ -20,6 +22,8 @@ from conveyor.core.task import (
 from conveyor.core.why import Reason
 
 __all__ = [
+    "DEAD_RETENTION_SECONDS",
+    "RETENTION_SECONDS",
     "ErrorInfo",
     "Event",
     "Execution",

@@ -17,17 +17,19 @@ tasks start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import inf, isinf
 from typing import TYPE_CHECKING, Any
 
-from conveyor.brokers.adapting import slow_down
+import msgspec
+
+from conveyor.brokers.adapting import learned_rates, slow_down
 from conveyor.brokers.clock import broker_time
 from conveyor.brokers.gates import GateInfo, Standing
 from conveyor.context import current_task, running_task
-from conveyor.core.aimd import Adapt
+from conveyor.core.aimd import Adapt, Learned
 from conveyor.core.amounts import is_number, seconds
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate, GateState
@@ -48,11 +50,16 @@ __all__ = [
     "Gate",
     "GateInfo",
     "GateState",
+    "Learned",
     "Limit",
     "Rate",
     "Standing",
+    "StatedLimit",
     "Unique",
+    "learned",
     "limit",
+    "look",
+    "stated",
 ]
 
 _ASK_AGAIN = 1.0
@@ -217,6 +224,62 @@ def limit(
     except InvalidArguments as exc:
         raise InvalidOption(str(exc).removesuffix("; nothing was enqueued")) from None
     return Limit(home, name, text, rate)
+
+
+class StatedLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit as the definitions of an app state it."""
+
+    name: str
+    rate: str | None = None
+    """As in `Rate`."""
+    burst: float | None = None
+    most: int | None = None
+    """Slots."""
+    keyed: bool = False
+    """It is one for each key."""
+    adapts: bool = False
+    tasks: tuple[str, ...] = ()
+    """Names of the task definitions that have it."""
+    queues: tuple[str, ...] = ()
+    """Queues that their tasks go to unless told otherwise."""
+
+
+def stated(app: Conveyor) -> list[StatedLimit]:
+    """Return the limits that definitions state, by name; busy or not."""
+    found: dict[tuple[str, Rate | Concurrency], list[tuple[str, str]]] = {}
+    for name, definition in app.definitions.items():
+        for rule in definition.rules.limits if definition.rules is not None else ():
+            key = (rule.name or name, rule)
+            found.setdefault(key, []).append((name, definition.options.queue))
+    return [_as_stated(*key, users) for key, users in sorted(found.items(), key=lambda i: i[0][0])]
+
+
+def _as_stated(
+    name: str, rule: Rate | Concurrency, users: Sequence[tuple[str, str]]
+) -> StatedLimit:
+    tasks, queues = zip(*users, strict=True)
+    numbers: dict[str, Any] = (
+        {"rate": rule.rate, "burst": float(rule.burst), "adapts": rule.adapt is not None}
+        if isinstance(rule, Rate)
+        else {"most": rule.most}
+    )
+    return StatedLimit(
+        name=name,
+        keyed=rule.key is not None,
+        tasks=tuple(sorted(tasks)),
+        queues=tuple(sorted(set(queues))),
+        **numbers,
+    )
+
+
+async def look(app: Conveyor, name: str | None = None, most: int = 1_000) -> list[GateInfo]:
+    """Return limits and keys that have a state, by name and key: busy, in debt, paused, tuned."""
+    return await (await app.client()).broker.gates.look(name, most)
+
+
+async def learned(app: Conveyor) -> dict[str, Learned]:
+    """Return what is known of limits that are slower than stated because they were refused."""
+    return await learned_rates((await app.client()).broker)
 
 
 def _stated(app: Conveyor, name: str) -> Rate | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from conveyor.brokers.strikes import forget_strikes, lift_strike, list_strikes, put_strike
 from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
-from conveyor.core.options import instant, queue_name
+from conveyor.core.options import instant, queue_name, stored_text
 from conveyor.core.strike import Comparison, Strike
 from conveyor.system import new_id
 
@@ -51,11 +51,11 @@ async def strike(
     now = app.clock.time()
     made = Strike(
         id=new_id(),
-        name=name,
+        name=None if name is None else stored_text(name, "name"),
         queue=None if queue is None else queue_name(queue),
-        where=tuple(Comparison.parse(text) for text in where),
-        reason=reason,
-        by=by,
+        where=tuple(Comparison.parse(stored_text(text, "where")) for text in where),
+        reason=stored_text(reason, "reason"),
+        by=stored_text(by, "by"),
         at=now,
         until=_end(until, now),
     )

@@ -26,12 +26,19 @@ from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
 from conveyor_console.kit.ids import new_id
 from conveyor_console.kit.requests import BodyLimit, SafeHeaders
+from conveyor_console.limits.router import router as limits
+from conveyor_console.queues.router import router as queues
+from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
+from conveyor_console.strikes.router import router as strikes
+from conveyor_console.system.operating import router as operating
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
 from conveyor_console.tasks.router import router as tasks
 from conveyor_console.users.invitations import router as invitations
 from conveyor_console.users.router import router as users
+from conveyor_console.workers.router import router as workers
+from conveyor_console.workflows.router import router as workflows
 
 _P = Permission
 API = "/api/v1"
@@ -44,7 +51,14 @@ _NOUNS: tuple[APIRouter, ...] = (
     tasks,
     dead_letters,
     analytics,
+    queues,
+    workers,
+    schedules,
+    workflows,
+    limits,
+    strikes,
     system,
+    operating,
 )
 
 

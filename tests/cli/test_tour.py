@@ -69,6 +69,25 @@ def test_queues_are_paused_and_resumed(shell: Shell) -> None:
     assert shell.ok("tasks", "show", task, "--json").json["state"] == "succeeded"
 
 
+def test_a_worker_is_told_what_to_do(shell: Shell) -> None:
+    missing = shell("workers", "pause", "nobody")
+    assert missing.code == 4
+    assert "no worker that lives has the id 'nobody'" in missing.err
+    worker = shell.start("worker", APP, stderr=subprocess.PIPE)
+    try:
+        (found,) = eventually(lambda: shell.ok("workers", "--json").json, within=30)
+        told = shell.ok("workers", "pause", found["id"], "--reason", "a move", "--by", "ada")
+        assert told.out == f"{found['id']}  told to pause\n"
+        eventually(lambda: shell.ok("workers", "--json").json[0]["mode"] == "paused", within=20)
+        assert "paused" in shell.ok("workers").out
+        shell.ok("workers", "shutdown", found["id"])
+        assert worker.wait(30) == 0
+    finally:
+        worker.kill()
+        _, said = worker.communicate()
+    assert "pause, by ada: a move" in said
+
+
 def test_a_worker_shows_itself_and_leaves_in_peace(shell: Shell) -> None:
     assert shell.ok("workers").out == "no worker is live\n"
     worker = shell.start("worker", APP, "--concurrency", "3", stderr=subprocess.PIPE)

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from conveyor.brokers.base import Broker, Holding, Renewal, WorkerInfo
+from conveyor.brokers.documents import Document
 from conveyor.core.errors import BrokerUnavailable
 from conveyor.system import new_id
 from conveyor.testing.clock import ManualClock
@@ -57,6 +58,10 @@ class Answers:
         self.away = False
         self.calls = 0
         self.holdings: list[Holding] = []
+        self.documents = self
+
+    async def get(self, kind: str, ids: Sequence[str]) -> dict[str, Document]:
+        return {}
 
     async def renew(
         self, workers: Sequence[str], seconds: float, info: WorkerInfo | None = None

@@ -33,6 +33,7 @@ import msgspec
 from conveyor.brokers.documents import Documents, Tallies
 from conveyor.brokers.gates import Gates
 from conveyor.core.lifecycle import Transition
+from conveyor.core.order import Mode
 from conveyor.core.task import (
     Execution,
     Final,
@@ -123,6 +124,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Resident memory of its processes, bytes."""
     code_version: str = ""
     last_claim_at: float | None = None
+    loop_lag: float = 0.0
+    """Seconds that its event loop was late by, at most, in the last five."""
+    mode: Mode = "working"
+    """What orders have made of it."""
     lease_until: float | None = None
     """Filled in by the broker when listed."""
 
@@ -304,6 +309,9 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     oldest_wait: float | None = None
     """Seconds the longest-waiting queued task has been available (heads only)."""
     pause: Pause | None = None
+    by_priority: dict[int, int] = {}
+    """Queued tasks by priority. Of Redis those of the plain line only: the rest of `queued` waits
+    for limits; cancelled ones that nobody has passed over yet are in it."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):

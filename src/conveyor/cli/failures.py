@@ -19,6 +19,7 @@ from conveyor.core.errors import (
     ScheduleNotFound,
     TaskNotFound,
     UnknownTask,
+    WorkerNotFound,
     WorkflowNotFound,
 )
 
@@ -26,6 +27,7 @@ BROKEN, BAD_INPUT, UNAVAILABLE, NOT_FOUND = 1, 2, 3, 4
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (TaskNotFound, NOT_FOUND),
     (ScheduleNotFound, NOT_FOUND),
+    (WorkerNotFound, NOT_FOUND),
     (WorkflowNotFound, NOT_FOUND),
     (UnknownTask, BAD_INPUT),
     (InvalidOption, BAD_INPUT),

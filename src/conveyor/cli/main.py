@@ -23,6 +23,7 @@ from conveyor.cli import (
     running,
     schedules,
     tasks,
+    workers,
     workflows,
 )
 from conveyor.cli.failures import BAD_INPUT, BROKEN
@@ -57,12 +58,12 @@ app.command("up")(running.up)
 app.command("worker")(running.worker)
 app.command("keeper")(running.keeper)
 app.command("enqueue")(enqueue.enqueue)
-app.command("workers")(queues.workers)
 app.command("migrate")(operations.migrate)
 app.command("doctor")(operations.doctor)
 app.command("bench")(operations.bench)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
+app.add_typer(workers.app, name="workers")
 app.add_typer(dead.app, name="dead")
 app.add_typer(contract.app, name="contract")
 app.add_typer(flow_control.limits, name="limits")

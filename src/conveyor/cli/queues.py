@@ -1,4 +1,4 @@
-"""`conveyor queues` and `conveyor workers`."""
+"""`conveyor queues`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from conveyor.cli.connection import Json, Url, with_broker
 from conveyor.cli.failures import explained
-from conveyor.cli.output import as_json, moment, size, span, table
+from conveyor.cli.output import as_json, span, table
 from conveyor.core.options import queue_name
 from conveyor.core.task import Pause
 
@@ -80,33 +80,6 @@ async def _switch(broker: Broker, queue: str, note: Pause | None) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         typer.echo(f"note: no task has been in a queue {queue!r} yet{hint}", err=True)
     await broker.pause(queue, note)
-
-
-def workers(url: Url = None, as_json_: Json = False) -> None:
-    """List workers with a live lease."""
-    found = with_broker(url, lambda broker: broker.inspector.workers())
-    if as_json_:
-        as_json(found)
-        return
-    table(
-        ("id", "host", "pid", "queues", "running", "stuck", "stale", "memory", "since (UTC)"),
-        (
-            (
-                info.id,
-                info.host,
-                info.pid,
-                ", ".join(info.queues) or "all",
-                f"{info.running}/{info.concurrency}",
-                info.stuck,
-                info.stale,
-                size(info.rss),
-                moment(info.started_at),
-            )
-            for info in found
-        ),
-        empty="no worker is live",
-        spare=("stale", "memory", "since (UTC)", "stuck", "queues", "pid"),
-    )
 
 
 def login() -> str:

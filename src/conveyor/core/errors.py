@@ -10,6 +10,8 @@ ConveyorError
 ├── UnknownTask (LookupError)       no task definition has this name
 ├── TaskNotFound (LookupError)      no task has this id
 ├── ScheduleNotFound (LookupError)  no schedule has this name
+├── ScheduleChanged                 it is not what the caller has seen any more
+├── WorkerNotFound (LookupError)    no worker that lives has this id
 ├── WorkflowNotFound (LookupError)  no run of a workflow has this id
 ├── IdempotencyConflict             same key, other arguments
 ├── NotUnique                       another such task is in its way
@@ -103,6 +105,24 @@ class ScheduleNotFound(ConveyorError, LookupError):
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         super().__init__(f"no schedule is named {name!r}{hint}")
         self.name = name
+
+
+class ScheduleChanged(ConveyorError):
+    """The schedule was changed since the version that the caller has seen. Nothing was changed."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"schedule {name!r} is at version {version} by now: look at it again, then change it"
+        )
+        self.version = version
+
+
+class WorkerNotFound(ConveyorError, LookupError):
+    """No worker with this id has a live lease."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(f"no worker that lives has the id {worker_id!r}: list them first")
+        self.worker_id = worker_id
 
 
 class WorkflowNotFound(ConveyorError, LookupError):

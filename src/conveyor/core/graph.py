@@ -262,6 +262,8 @@ def _complaints_of_kind(node: Node) -> Iterator[str]:
         yield f"window={node.window}: from 1 to {MAX_WINDOW:,} children in flight"
     if node.kind in {"task", "map", "reduce"} and not node.task:
         yield "it names no task"
+    if not node.task.isprintable():
+        yield f"task {node.task[:80]!r}: a name has printable characters only"
     if node.kind == "flow" and node.graph is None:
         yield "it has no graph to run"
 

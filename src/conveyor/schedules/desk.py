@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from conveyor.core.codec import decode_call
-from conveyor.core.errors import BrokerError, InvalidOption, ScheduleNotFound
+from conveyor.core.errors import (
+    BrokerError,
+    InvalidOption,
+    ScheduleChanged,
+    ScheduleNotFound,
+)
 from conveyor.core.options import instant, priority_level, queue_name
 from conveyor.core.schedule import (
     BACKLOG,
@@ -76,6 +81,8 @@ class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
     fired: int = 0
     skipped: int = 0
     """Fires that overlapped with an earlier one and were left out."""
+    version: int = 0
+    """Grows with every change; give it as `if_version` to change what was seen and nothing else."""
 
 
 class Desk:
@@ -95,14 +102,14 @@ class Desk:
         for name, one in sorted(kept.items()):
             shard = shards.get(shard_of(name))
             entry = shard.entries.get(name, Entry()) if shard else Entry()
-            found.append(self._info(one.schedule, entry))
+            found.append(self._info(one, entry))
         return found
 
     async def get(self, name: str) -> ScheduleInfo:
         """Return one. Raises `ScheduleNotFound`."""
         kept = await self._find(name)
         shard = await self._book.shard(shard_of(name))
-        return self._info(kept.schedule, shard.entries.get(name, Entry()))
+        return self._info(kept, shard.entries.get(name, Entry()))
 
     async def create(self, schedule: Schedule) -> ScheduleInfo:
         """Store a new one; its first fire is the first after now. Raises `InvalidOption` when the
@@ -129,9 +136,10 @@ class Desk:
         jitter: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | str | None = None,
+        if_version: int | None = None,
     ) -> ScheduleInfo:
         """Change what is given. What the schedule would have fired before now is not made up for
-        by the new timing. Raises `ScheduleNotFound` or `InvalidOption`."""
+        by the new timing. Raises `ScheduleNotFound`, `ScheduleChanged` or `InvalidOption`."""
 
         def change(old: Schedule) -> Schedule:
             when = old.timing
@@ -149,7 +157,7 @@ class Desk:
             check_policy(new.overlap, new.catch_up, new.window, new.jitter)
             return new
 
-        return await self._change(name, change)
+        return await self._change(name, change, if_version=if_version)
 
     async def pause(
         self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None
@@ -175,11 +183,13 @@ class Desk:
         await self._broker.push([NewTask(instance(kept.schedule, task_id, now, now))])
         return task_id
 
-    async def delete(self, name: str, *, force: bool = False) -> None:
-        """Delete it; tasks that it enqueued stay. Raises `ScheduleNotFound`, or `InvalidOption` for
-        one that code declares (`force` deletes it all the same)."""
+    async def delete(
+        self, name: str, *, force: bool = False, if_version: int | None = None
+    ) -> None:
+        """Delete it; tasks that it enqueued stay. Raises `ScheduleNotFound`, `ScheduleChanged`, or
+        `InvalidOption` for one that code declares (`force` deletes it all the same)."""
         for _ in range(TRIES):
-            kept = await self._find(name)
+            kept = await self._find(name, if_version)
             if kept.schedule.source == "code" and not force:
                 raise InvalidOption(
                     f"schedule {name!r} is declared in the code of {kept.schedule.scope}: pause "
@@ -205,17 +215,25 @@ class Desk:
             if info.next_at is not None and info.next_at < late
         ]
 
-    async def _find(self, name: str) -> Kept:
+    async def _find(self, name: str, if_version: int | None = None) -> Kept:
         try:
-            return await self._book.get(name)
+            kept = await self._book.get(name)
         except ScheduleNotFound:
             raise ScheduleNotFound(name, await self._book.all()) from None
+        if if_version is not None and kept.version != if_version:
+            raise ScheduleChanged(name, kept.version)
+        return kept
 
     async def _change(
-        self, name: str, change: Callable[[Schedule], Schedule], *, edits: bool = True
+        self,
+        name: str,
+        change: Callable[[Schedule], Schedule],
+        *,
+        edits: bool = True,
+        if_version: int | None = None,
     ) -> ScheduleInfo:
         for _ in range(TRIES):
-            kept = await self._find(name)
+            kept = await self._find(name, if_version)
             new = change(kept.schedule)
             if edits:
                 new = _replace(new, edited_at=self._clock.time())
@@ -224,7 +242,8 @@ class Desk:
                 return await self.get(name)
         raise BrokerError(f"schedule {name!r} changes too fast: try again")
 
-    def _info(self, schedule: Schedule, entry: Entry) -> ScheduleInfo:
+    def _info(self, kept: Kept, entry: Entry) -> ScheduleInfo:
+        schedule = kept.schedule
         when, task = schedule.timing, schedule.task
         args, kwargs = decode_call(task.payload)
         return ScheduleInfo(
@@ -252,6 +271,7 @@ class Desk:
             waiting=len(entry.waiting),
             fired=entry.fired,
             skipped=entry.skipped,
+            version=kept.version,
         )
 
 

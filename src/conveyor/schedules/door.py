@@ -150,7 +150,8 @@ class Schedules:
 
     async def edit(self, name: str, **changes: Any) -> ScheduleInfo:
         """Change some of `cron`, `tz`, `every`, `overlap`, `catch_up`, `catch_up_window`, `jitter`,
-        `queue`, `priority`. Nothing is made up for by the new timing. Raises `InvalidOption`.
+        `queue`, `priority`. Nothing is made up for by the new timing. Raises `InvalidOption`, and
+        with `if_version` `ScheduleChanged` when it is at another version by now.
         """
         return await (await self._desk()).edit(name, **changes)
 
@@ -176,19 +177,36 @@ class Schedules:
         """Return all as they stand, by name."""
         return await (await self._desk()).list()
 
-    async def delete(self, name: str, *, force: bool = False) -> None:
+    async def delete(
+        self, name: str, *, force: bool = False, if_version: int | None = None
+    ) -> None:
         """Delete it. One that code declares is only deleted with `force`, until the next deploy;
-        else `InvalidOption` is raised."""
-        await (await self._desk()).delete(name, force=force)
+        else `InvalidOption` is raised. `if_version` as of `edit`."""
+        await (await self._desk()).delete(name, force=force, if_version=if_version)
 
     async def preview(self, name: str, count: int = 5) -> builtins.list[Fire]:
         """Return the next fires of a schedule, in UTC and local time, with what a change of clocks
         does to them."""
         return await (await self._desk()).preview(name, count)
 
+    async def lagging(self) -> builtins.list[str]:
+        """Return the names of those that should have fired more than a minute ago."""
+        return await (await self._desk()).lagging()
+
     def preview_cron(self, cron: str, tz: str = "UTC", count: int = 5) -> builtins.list[Fire]:
         """Return the next fires of a cron expression. Raises `InvalidOption`."""
-        return preview(timing(cron=cron, tz=tz), self._app.clock.time(), count)
+        return self.preview_timing(cron=cron, tz=tz, count=count)
+
+    def preview_timing(
+        self,
+        *,
+        cron: str | None = None,
+        tz: str | None = None,
+        every: float | timedelta | None = None,
+        count: int = 5,
+    ) -> builtins.list[Fire]:
+        """Return the next fires of a timing as of `create`. Raises `InvalidOption`."""
+        return preview(timing(cron=cron, tz=tz, every=every), self._app.clock.time(), count)
 
     # -- from synchronous code
 

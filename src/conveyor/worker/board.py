@@ -6,7 +6,7 @@ tell started tasks (which may be the cause) from leases that were never touched.
 supervisor writes until when the lease is good. Every field is written whole: aligned eight-byte
 stores, and the byte that makes a slot valid goes last.
 
-        header   lease_until · beat · step · running · stuck · stale      8 bytes each
+        header   lease_until · beat · step · running · stuck · stale · lag      8 bytes each
         slot     execution (8) · id (36) · padding (4) · mark (8) · spare (8)
 """
 
@@ -16,18 +16,21 @@ import mmap
 import os
 import struct
 import tempfile
+from collections import deque
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import IO
 
+EVERY = 0.5
+"""Seconds between two beats of a loop that turns."""
 _HEADER = 64
 _SLOT = 64
 _SLOT_WORDS = _SLOT // 8
 _MARK_WORD = 6
 _STARTED, _STARTED_ALONE = 1, 2
 _LEASE, _BEAT, _STEP = 0, 1, 2
-_RUNNING, _STUCK, _STALE = 3, 4, 5
+_RUNNING, _STUCK, _STALE, _LAG = 3, 4, 5, 6
 _ENTRY = struct.Struct("<q36s4xq")
 _SPARE_SLOTS = 32
 _BY_DESCRIPTOR = "fd:"
@@ -44,6 +47,21 @@ def slots_for(concurrency: int) -> int:
     `concurrency` run; the rest is for those whose end is being noted.
     """
     return concurrency * 2 + _SPARE_SLOTS
+
+
+class Lag:
+    """By how many seconds beats were late, of the last ten the worst."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._late: deque[float] = deque(maxlen=10)
+
+    def at(self, now: float) -> float:
+        """Take note of a beat and return the lag (seconds)."""
+        if self._last is not None:
+            self._late.append(max(0.0, now - self._last - EVERY))
+        self._last = now
+        return max(self._late, default=0.0)
 
 
 class Board:
@@ -63,6 +81,7 @@ class Board:
         self._view = view
         self._slots = (len(memory) - _HEADER) // _SLOT
         self._free = list(range(self._slots - 1, -1, -1))
+        self._lag = Lag()
 
     @classmethod
     def create(cls, slots: int) -> Board:
@@ -128,7 +147,8 @@ class Board:
             self._free.append(slot)
 
     def beat(self, now: float) -> None:
-        """Show that the event loop turns; `now` is monotonic seconds."""
+        """Show that the event loop turns, each `EVERY` s; `now` is monotonic seconds."""
+        self._times[_LAG] = self._lag.at(now)
         self._times[_BEAT] = now
 
     def stepped(self, now: float) -> None:
@@ -163,6 +183,11 @@ class Board:
     def last_step(self) -> float:
         """When the broker last answered a step (monotonic seconds), 0.0 before the first."""
         return self._times[_STEP]
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the loop was late by."""
+        return self._times[_LAG]
 
     @property
     def running(self) -> int:
@@ -210,6 +235,8 @@ class LocalBoard:
         self.lease_until = inf
         self.last_beat = 0.0
         self.last_step = 0.0
+        self.lag = 0.0
+        self._lag = Lag()
         self.running = 0
         self.stuck = 0
         self.stale = 0
@@ -227,8 +254,8 @@ class LocalBoard:
         self._started.pop(slot, None)
 
     def beat(self, now: float) -> None:
-        """Show that the event loop turns; `now` is monotonic seconds."""
-        self.last_beat = now
+        """Show that the event loop turns, each `EVERY` s; `now` is monotonic seconds."""
+        self.last_beat, self.lag = now, self._lag.at(now)
 
     def stepped(self, now: float) -> None:
         """Show that the broker answered a step; `now` is monotonic seconds."""

@@ -31,8 +31,10 @@ from conveyor.worker.messages import (
     Cancel,
     Configure,
     Down,
+    Drain,
     Fault,
     Go,
+    Pause,
     Ready,
     Refused,
     Stop,
@@ -210,6 +212,10 @@ class Shift:
                 self._stop()
             case Cancel(ids) if self._engine is not None:
                 self._engine.cancel(ids)
+            case Pause(paused) if self._engine is not None:
+                self._engine.pause(paused)
+            case Drain() if self._engine is not None:
+                self._engine.drain()
             case Abort() | None:
                 self._abort()
 

@@ -37,6 +37,7 @@ from conveyor.worker.follower import Follower
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
+from conveyor.worker.pools import LazyPool
 from conveyor.worker.prefetch import Prefetch
 from conveyor.worker.registry import known_names
 from conveyor.worker.threads import ThreadPool
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
     from conveyor.worker.board import Board, LocalBoard
-    from conveyor.worker.processes import ProcessPool
     from conveyor.worker.settings import WorkerSettings
 
 log = logging.getLogger("conveyor.worker")
@@ -106,22 +106,34 @@ class Engine:
         self._signal = asyncio.Event()
         self._rung = self._more = True
         self._adoption = Adoption(broker, clock, token, self.names)
-        self._draining = self._aborted = self._fenced = False
+        self._draining = self._stopping = self._paused = self._aborted = self._fenced = False
         self._executor: Executor
-        self._pool: ProcessPool | None = None
+        self._pool = LazyPool(app, settings)
 
     # -- from outside
 
     def stop(self) -> None:
         """Drain: lease nothing more, give back what was not started, let the rest end within
         `shutdown_grace` seconds, then interrupt it."""
-        if self._draining:
+        if self._stopping:
             return
-        self._draining = True
-        self.completer.release(self._waiting.clear())
+        self._stopping = True
+        self.drain()
         later = asyncio.get_running_loop().call_later
         later(self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN)
+
+    def drain(self) -> None:
+        """Do what `stop` does, without an end to the grace."""
+        self._draining = True
+        self.completer.release(self._waiting.clear())
         self._signal.set()
+
+    def pause(self, paused: bool) -> None:
+        """Lease nothing more and give back what was not started, or go on."""
+        self._paused = paused
+        if paused:
+            self.completer.release(self._waiting.clear())
+        self._ring_bell()
 
     def abort(self) -> None:
         """Stop everything now, settling nothing more."""
@@ -163,7 +175,7 @@ class Engine:
                     dice=self._dice,
                     deadlines=deadlines,
                     threads=threads,
-                    processes=self._process_pool,
+                    processes=self._pool.get,
                     grace=self.settings.kill_grace,
                     on_end=self._ended,
                     on_note=self._notes.touch,
@@ -176,8 +188,7 @@ class Engine:
             await asyncio.wait(beside)
             deadlines.close()
             threads.close()
-            if self._pool is not None:
-                await self._pool.close()
+            await self._pool.close()
             threads.join(1.0)
             logs.remove(capture)
 
@@ -198,8 +209,11 @@ class Engine:
     def _should_step(self) -> bool:
         return bool(self.completer.pending) or self._rung or (self._more and self._want() > 0)
 
+    def _takes_none(self) -> bool:
+        return self._draining or self._fenced or self._paused
+
     def _want(self) -> int:
-        if self._draining or self._fenced:
+        if self._takes_none():
             return 0
         return self._prefetch.want(len(self._running), len(self._waiting))
 
@@ -315,7 +329,7 @@ class Engine:
     def _accept(self, leases: Iterable[Lease]) -> None:
         now = self._clock.monotonic()
         for lease in leases:
-            if self._draining or self._fenced:
+            if self._takes_none():
                 self.completer.release([lease])
             elif (objection := self._intake.objection(lease)) is not None:
                 self.completer.unstarted(lease, objection)
@@ -384,16 +398,3 @@ class Engine:
     def _ring_bell(self) -> None:
         self._rung = True
         self._signal.set()
-
-    def _process_pool(self) -> ProcessPool:
-        from conveyor.worker.processes import ProcessPool
-
-        if self._pool is None:
-            self._pool = ProcessPool(
-                self.settings.target,
-                self.settings.concurrency,
-                url=self.app.url,
-                grace=self.settings.kill_grace,
-                log_level=self.settings.log_level,
-            )
-        return self._pool

@@ -44,7 +44,17 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     ids: tuple[str, ...]
 
 
-Down = Configure | Go | Stop | Abort | Cancel
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """Take no more tasks, or take them again."""
+
+    paused: bool
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """End when what runs has ended."""
+
+
+Down = Configure | Go | Stop | Abort | Cancel | Pause | Drain
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

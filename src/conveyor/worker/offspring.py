@@ -8,15 +8,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import WorkerInfo
-from conveyor.worker.board import Board, slots_for
+from conveyor.worker.board import EVERY, Board, slots_for
 from conveyor.worker.memory import family_rss
 from conveyor.worker.messages import (
     EXIT_OK,
     Abort,
     Cancel,
     Configure,
+    Drain,
     Fault,
     Go,
+    Pause,
     Ready,
     Refused,
     Stop,
@@ -27,6 +29,7 @@ from conveyor.worker.spawn import Exit, Spawned
 
 if TYPE_CHECKING:
     from conveyor.core.clock import Clock
+    from conveyor.core.order import Mode
     from conveyor.worker.settings import WorkerSettings
 
 log = logging.getLogger("conveyor.worker")
@@ -56,6 +59,10 @@ class Offspring:
         self.disowned = False
         """Its lease was swept: whoever swept it settles its tasks."""
         self.stopping = False
+        self.paused = False
+        """It was told to take no tasks."""
+        self.retired = False
+        """It was told to end for good: nobody takes its place."""
         self._answered = asyncio.Event()
         try:
             self._process = Spawned("conveyor.worker.child", self._hear, share=self.board.fd)
@@ -94,6 +101,28 @@ class Offspring:
         waiting = list(ids)
         for start in range(0, len(waiting), _IDS_PER_MESSAGE):
             self._process.send(Cancel(tuple(waiting[start : start + _IDS_PER_MESSAGE])))
+
+    def pause(self, paused: bool) -> None:
+        """Let it take no more tasks, or take them again."""
+        self.paused = paused
+        self._process.send(Pause(paused))
+
+    def retire(self, *, at_leisure: bool) -> None:
+        """Let it end for good: at leisure when what it runs has ended, else as `stop` does."""
+        self.retired = True
+        if at_leisure:
+            self._process.send(Drain())
+        else:
+            self.stop()
+
+    @property
+    def mode(self) -> Mode:
+        """What orders have made of it."""
+        if self.stopping:
+            return "stopping"
+        if self.retired:
+            return "draining"
+        return "paused" if self.paused else "working"
 
     def stop(self) -> None:
         """Let it drain; whoever still runs 2 s after the grace is killed. Idempotent."""
@@ -160,6 +189,8 @@ class Offspring:
             rss=family_rss(self.pid),
             code_version=ready.code_version if ready is not None else "",
             last_claim_at=now - (mono - last_step) if last_step else None,
+            loop_lag=max(board.lag, mono - board.last_beat - EVERY) if board.last_beat else 0.0,
+            mode=self.mode,
         )
 
     def _kill_in(self, seconds: float) -> None:

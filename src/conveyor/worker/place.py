@@ -36,6 +36,8 @@ class Place:
     def __init__(self, crew: Crew, linker: Linker) -> None:
         self._crew = crew
         self._linker = linker
+        self._paused = False
+        """It was told to take no tasks; whoever lives here next takes none either."""
 
     async def tend(self) -> None:
         """Fill the place with one child after the other."""
@@ -68,6 +70,7 @@ class Place:
             child.kill()
             await child.end()
             crew.children.discard(child)
+            self._paused = child.paused
             child.close()
 
     async def _stillborn(self, child: Offspring) -> bool:
@@ -92,6 +95,7 @@ class Place:
         async with AsyncExitStack() as company:
             if await self._is_leased(child, link):
                 self._accompany(child, link, company)
+                child.pause(self._paused)
                 child.go(self._crew.clock.monotonic())
                 self._report_start(child, ready, link)
             else:
@@ -132,7 +136,8 @@ class Place:
             await self._bury(child, exit_, link)
         if child.fault is not None and not proven:
             crew.give_up(child.fault, EXIT_FAILURE)
-        return crew.is_ending or (crew.settings.burst and exit_.code == EXIT_OK)
+        is_done = child.retired or (crew.settings.burst and exit_.code == EXIT_OK)
+        return crew.is_ending or is_done
 
     async def _bury(self, child: Offspring, exit_: Exit, link: Link) -> None:
         """Settle what a dead child held, for as long as its lease makes that ours to do."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from conveyor.core.errors import BrokerError
 from conveyor.keeper.pauses import Pauses
+from conveyor.worker.obeying import obey
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
@@ -73,6 +74,9 @@ class Renewals:
         child.board.lease_until = sent + self._settings.lease
         if renewal.cancels:
             child.cancel(renewal.cancels)
+        if child.went_at is not None and await obey(self._broker, child):
+            # What has become of it is to be seen at once.
+            await self._renew(child)
 
     def _away(self, exc: BrokerError) -> None:
         if self.reachable_since is not None:

@@ -99,6 +99,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _STATUSES: tuple[tuple[type[errors.ConveyorError], int], ...] = (
     (errors.TaskNotFound, 404),
     (errors.ScheduleNotFound, 404),
+    (errors.ScheduleChanged, 412),
+    (errors.WorkerNotFound, 404),
     (errors.WorkflowNotFound, 404),
     (errors.IdempotencyConflict, 409),
     (errors.NotUnique, 409),
@@ -148,6 +150,11 @@ def install(app: FastAPI) -> None:
         where = first["pointer"] or first["in"]
         rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         return response(request, Problem(422, f"{where}: {first['detail']}{rest}", errors=found))
+
+    @app.exception_handler(UnicodeEncodeError)
+    async def half_a_character(request: Request, _: UnicodeEncodeError) -> Response:
+        # JSON can write half of a surrogate pair; no store can keep it.
+        return response(request, Problem(422, "a text holds half a character, as \\ud800"))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -66,9 +67,8 @@ class PostgresInspector:
 
     async def queues(self) -> list[QueueInfo]:
         """Every queue as it stands."""
-        return [
-            _queue(row) for row in await self._read(lambda c, now: c.fetch(_SQL["queues"], now))
-        ]
+        found: list[QueueInfo] = await self._read(_queues)
+        return found
 
     async def workers(self) -> list[WorkerInfo]:
         """Workers with a live lease."""
@@ -152,16 +152,24 @@ async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
     return [info_of(row) for row in await connection.fetch(statement, *values)]
 
 
-def _queue(row: Any) -> QueueInfo:
-    name, pause, queued, scheduled, running, parked, oldest = row
+async def _queues(connection: Connection, now: float | None) -> list[QueueInfo]:
+    depths: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for queue, priority, count in await connection.fetch(_SQL["depths"]):
+        depths[queue][priority] += count
+    return [_queue(row, depths[row[0]]) for row in await connection.fetch(_SQL["queues"], now)]
+
+
+def _queue(row: Any, depth: Counter[int]) -> QueueInfo:
+    name, pause, scheduled, running, parked, oldest = row
     return QueueInfo(
         name=name,
-        queued=queued or 0,
+        queued=depth.total(),
         scheduled=scheduled or 0,
         running=running or 0,
         parked=parked or 0,
         oldest_wait=None if oldest is None else max(0.0, oldest),
         pause=unpack_pause(pause) if pause is not None else None,
+        by_priority=dict(sorted(depth.items())),
     )
 
 

@@ -43,8 +43,8 @@ class RedisInspector:
         """Tasks by state."""
         counts = dict.fromkeys(State, 0)
         for _, numbers in await self._count(oldest=False):
-            _, queued, parked, scheduled, running, *final, _, _ = numbers
-            succeeded, failed, cancelled, skipped = final
+            _, queued, parked, scheduled, running, *final = numbers
+            succeeded, failed, cancelled, skipped, *_ = final
             for state, number in (
                 (State.QUEUED, queued + parked),
                 (State.SCHEDULED, scheduled),
@@ -65,7 +65,7 @@ class RedisInspector:
         """Every queue as it stands."""
         infos = []
         for queue, numbers in await self._count(oldest=True):
-            now, queued, parked, scheduled, running, *_, since, pause = numbers
+            now, queued, parked, scheduled, running, *_, since, pause, depths = numbers
             waits = queued > 0 and since != b"-1"
             infos.append(
                 QueueInfo(
@@ -76,6 +76,7 @@ class RedisInspector:
                     parked=parked,
                     oldest_wait=max(0.0, (int(now) - int(since)) / 1000) if waits else None,
                     pause=_pause_from(pause) if pause else None,
+                    by_priority={level: n for level, n in enumerate(depths) if n},
                 )
             )
         return sorted(infos, key=lambda info: info.name)

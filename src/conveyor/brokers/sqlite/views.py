@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -192,21 +193,25 @@ def queues(connection: sqlite3.Connection, now: int) -> list[QueueInfo]:
     def by_queue(statement: str) -> dict[int, int]:
         return dict(connection.execute(SQL[statement]).fetchall())
 
-    ready = {row[0]: row[1:] for row in connection.execute(SQL["ready_by_queue"])}
+    depths: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    oldest: dict[int, int] = {}
+    for number, priority, count, since in connection.execute(SQL["ready_by_queue"]):
+        depths[number][priority] += count
+        oldest[number] = min(since, oldest.get(number, since))
     due, parked = by_queue("due_by_queue"), by_queue("parked_by_queue")
     leased = by_queue("leased_by_queue")
     found = []
     for number, name, pause in connection.execute(SQL["queues"]).fetchall():
-        waiting, oldest = ready.get(number, (0, None))
         found.append(
             QueueInfo(
                 name=name,
-                queued=waiting,
+                queued=depths[number].total(),
                 scheduled=due.get(number, 0),
                 running=leased.get(number, 0),
                 parked=parked.get(number, 0),
-                oldest_wait=None if oldest is None else max(0, now - oldest) / MICROS,
+                oldest_wait=max(0, now - oldest[number]) / MICROS if number in oldest else None,
                 pause=None if pause is None else decode_pause(pause),
+                by_priority=dict(sorted(depths[number].items())),
             )
         )
     return found

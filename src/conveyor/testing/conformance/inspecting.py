@@ -72,6 +72,16 @@ async def test_a_missing_keeper_is_noticed(rig: Rig) -> None:
     assert await rig.is_healthy()
 
 
+async def test_queued_tasks_are_counted_by_priority(rig: Rig) -> None:
+    await rig.push(*(rig.task(priority=level) for level in (9, 5, 5, 0)))
+    await rig.pushed(queue="b", priority=2)
+    await rig.pushed(priority=7, delay=60)
+    await rig.pushed(priority=9)
+    await rig.lease()
+    found = {info.name: info.by_priority for info in await rig.broker.inspector.queues()}
+    assert found == {"q": {0: 1, 5: 2, 9: 1}, "b": {2: 1}}
+
+
 async def test_looking_changes_nothing(rig: Rig) -> None:
     tasks = await populate(rig)
     inspector = rig.broker.inspector

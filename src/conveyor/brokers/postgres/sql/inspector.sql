@@ -14,15 +14,13 @@ UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)
 SELECT name FROM queue ORDER BY name
 
 -- name: queues
-SELECT q.name, q.pause, coalesce(r.n, 0) + coalesce(w.n, 0), d.n, l.n, p.n,
-    now_or($1) - least(o.available, w.available)
+SELECT q.name, q.pause, d.n, l.n, p.n, now_or($1) - least(o.available, w.available)
 FROM queue q
-LEFT JOIN (SELECT queue, count(*) AS n FROM ready GROUP BY queue) r ON r.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM parked GROUP BY queue) p ON p.queue = q.name
 LEFT JOIN (
-    SELECT w.queue, count(*) AS n, min(w.vtime + 60 * l.priority) AS available
+    SELECT w.queue, min(w.vtime + 60 * l.priority) AS available
     FROM waiting w JOIN lane l ON l.queue = w.queue AND l.id = w.lane GROUP BY w.queue
 ) w ON w.queue = q.name
 CROSS JOIN LATERAL (
@@ -31,6 +29,12 @@ CROSS JOIN LATERAL (
         ORDER BY vtime LIMIT 1) h
 ) o
 ORDER BY q.name
+
+-- name: depths
+SELECT queue, priority, count(*) FROM ready GROUP BY queue, priority
+UNION ALL
+SELECT w.queue, l.priority, count(*)
+FROM waiting w JOIN lane l ON l.queue = w.queue AND l.id = w.lane GROUP BY w.queue, l.priority
 
 -- name: workers
 SELECT info, until FROM worker

@@ -2,16 +2,19 @@
 -- How many tasks of a queue are in each state, counted where they lie. ARGV[2] '1': and since when the
 -- longest-waiting one waits.
 -- Reply: {now, queued, parked, scheduled, running, succeeded, failed, cancelled, skipped, ms when the
--- longest-waiting one became available or -1, the packed pause or ''}
+-- longest-waiting one became available or -1, the packed pause or '', {items of the list of each
+-- priority from 0 on}}
 local MOST_LOOKED_AT, AHEAD_MS = 1000, 70368744177664
 local tomb = root .. ':tomb'
 local queued, oldest = call('HLEN', root .. ':gw') - tonumber(call('HGET', tomb, '') or 0), nil
 
 -- The head of a list may be a cancelled task.
+local depths = {}
 local some_are_dead = call('EXISTS', tomb) == 1
 for priority = 0, 9 do
   local key = root .. ':q:' .. priority
-  queued = queued + call('LLEN', key)
+  depths[priority + 1] = call('LLEN', key)
+  queued = queued + depths[priority + 1]
   local items = call('LRANGE', key, 0, some_are_dead and MOST_LOOKED_AT or 0)
   for _, item in ipairs(items) do
     if not some_are_dead or call('HEXISTS', tomb, string.sub(item, 1, 16)) == 0 then
@@ -46,5 +49,5 @@ end
 return {
   whole(now), queued, parked_tasks, call('ZCARD', root .. ':due'), call('HLEN', root .. ':i'), succeeded,
   call('HLEN', root .. ':failed'), call('HLEN', root .. ':cancelled'), call('HLEN', root .. ':skipped'), whole(oldest or -1),
-  call('GET', root .. ':pause') or '',
+  call('GET', root .. ':pause') or '', depths,
 }

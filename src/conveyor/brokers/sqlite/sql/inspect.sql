@@ -47,12 +47,11 @@ SELECT name FROM conveyor_queue ORDER BY name;
 SELECT id, name, pause FROM conveyor_queue ORDER BY name;
 
 -- name: ready_by_queue
-SELECT queue, sum(number), min(since) FROM (
-    SELECT queue, count(*) AS number, min(rank + priority * 60000000) AS since
-    FROM conveyor_ready GROUP BY queue
-    UNION ALL
-    SELECT queue, count(*), min(rank + priority * 60000000) FROM conveyor_laned GROUP BY queue
-) GROUP BY queue;
+SELECT queue, priority, count(*), min(rank + priority * 60000000)
+FROM conveyor_ready GROUP BY queue, priority
+UNION ALL
+SELECT queue, priority, count(*), min(rank + priority * 60000000)
+FROM conveyor_laned GROUP BY queue, priority;
 
 -- name: due_by_queue
 SELECT queue, count(*) FROM conveyor_due GROUP BY queue;

@@ -1,0 +1,86 @@
+"""The public door to maintenance: nothing new starts anywhere, and afterwards all is as it was.
+
+    from conveyor.maintenance import begin, end
+
+    await begin(app, reason="a new database", by="ada")
+    ...
+    await end(app)
+
+It pauses every queue that there is and is not paused; what runs goes on, and enqueueing too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from conveyor.core.errors import ConveyorError
+from conveyor.core.task import Pause
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+    from conveyor.brokers.base import Broker
+
+__all__ = ["InMaintenance", "Maintenance", "begin", "end", "under_maintenance"]
+_KIND = _ID = "maintenance"
+
+
+class Maintenance(msgspec.Struct, frozen=True):
+    """Maintenance as it stands."""
+
+    reason: str
+    by: str
+    at: float
+    queues: tuple[str, ...]
+    """Those that it pauses."""
+
+
+class InMaintenance(ConveyorError):
+    """Maintenance was begun before."""
+
+
+_decode = msgspec.msgpack.Decoder(Maintenance).decode
+
+
+async def begin(app: Conveyor, *, reason: str = "", by: str = "") -> Maintenance:
+    """Pause every queue that is not paused. Raises `InMaintenance` when that was done already."""
+    broker = await _broker(app)
+    names = [info.name for info in await broker.inspector.queues() if info.pause is None]
+    made = Maintenance(reason, by, app.clock.time(), tuple(names))
+    # Written first: who dies in between leaves what `end` needs.
+    body = msgspec.msgpack.encode(made)
+    if await broker.documents.put(_KIND, _ID, body, 0) is None:
+        raise InMaintenance("there is maintenance already: end it first")
+    for name in names:
+        await broker.pause(name, _pause_of(made))
+    return made
+
+
+async def under_maintenance(app: Conveyor) -> Maintenance | None:
+    """Return the maintenance that was begun and has not ended."""
+    found = (await (await _broker(app)).documents.get(_KIND, [_ID])).get(_ID)
+    return None if found is None else _decode(found.body)
+
+
+async def end(app: Conveyor) -> list[str]:
+    """Let the queues run that maintenance paused, those left out that a person has paused or
+    resumed meanwhile; returns their names, none when there is no maintenance."""
+    broker = await _broker(app)
+    made = await under_maintenance(app)
+    if made is None:
+        return []
+    ours = _pause_of(made)
+    names = [info.name for info in await broker.inspector.queues() if info.pause == ours]
+    for name in names:
+        await broker.pause(name, None)
+    await broker.documents.delete(_KIND, _ID)
+    return names
+
+
+def _pause_of(made: Maintenance) -> Pause:
+    return Pause(f"maintenance: {made.reason}".removesuffix(": "), made.by, made.at)
+
+
+async def _broker(app: Conveyor) -> Broker:
+    return (await app.client()).broker

@@ -1,0 +1,27 @@
+"""Moments: the queue counts epoch seconds, the API says ISO 8601 in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+Until = Annotated[
+    AwareDatetime | None, Field(description="An ISO 8601 time with its zone; null: without end.")
+]
+
+
+def moment(at: float | None) -> datetime | None:
+    """Return a moment in UTC; None for none, and for one that never comes."""
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def since(at: float) -> datetime:
+    """Return a moment in UTC that is known to be one."""
+    return datetime.fromtimestamp(at, UTC)

@@ -1,0 +1,70 @@
+"""Look at queues, pause them and let them go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from conveyor.inspect import Pause
+from conveyor_console.audit.trail import note
+from conveyor_console.auth.access import Needs, needs
+from conveyor_console.auth.permissions import Permission
+from conveyor_console.auth.principals import Principal
+from conveyor_console.deps import console_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.problems import problems
+from conveyor_console.kit.wire import Line
+from conveyor_console.queues import service
+from conveyor_console.queues.schemas import PauseIn, QueueDetail, QueueOut
+
+router = APIRouter(prefix="/queues", tags=["queues"], responses=problems(401, 403, 422, 503))
+Managing = Annotated[Principal, Depends(Needs(Permission.QUEUES_MANAGE))]
+Name = Annotated[Line, Path(max_length=100, description="Of the queue.")]
+
+
+@router.get("", dependencies=[needs(Permission.QUEUES_READ)])
+async def list_queues(
+    request: Request, *, cursor: Cursor = None, limit: Limit = 50
+) -> Page[QueueOut]:
+    """Queues by name, with what waits in them."""
+    place = place_of(cursor)
+    after = place[0] if place else ""
+    found = await service.all_queues(console_of(request).queue)
+    rows, more = page_of(
+        [info for info in found if info.name > after], limit, lambda info: [info.name]
+    )
+    return Page(items=[QueueOut.of(info) for info in rows], next_cursor=more)
+
+
+@router.get("/{name}", responses=problems(404), dependencies=[needs(Permission.QUEUES_READ)])
+async def get_queue(name: Name, request: Request) -> QueueDetail:
+    """One queue, with the limits of its tasks and the workers that serve it."""
+    queue = console_of(request).queue
+    info = await service.one_queue(queue, name)
+    return QueueDetail.with_more(
+        info, service.limits_of(queue, name), await service.serving(queue, name)
+    )
+
+
+@router.post("/{name}/pause", responses=problems(404))
+async def pause_queue(
+    name: Name, who: Managing, request: Request, body: PauseIn | None = None
+) -> QueueOut:
+    """Give out none of its tasks until it is resumed. What runs goes on, and enqueueing too."""
+    console = console_of(request)
+    reason = body.reason if body else ""
+    pause = Pause(reason, who.name, console.clock.now().timestamp())
+    info = await service.switch(console.queue, name, pause)
+    note(request, "queues.pause", f"queue:{name}", detail=reason)
+    return QueueOut.of(info)
+
+
+@router.post(
+    "/{name}/resume", responses=problems(404), dependencies=[needs(Permission.QUEUES_MANAGE)]
+)
+async def resume_queue(name: Name, request: Request) -> QueueOut:
+    """Give out its tasks again."""
+    info = await service.switch(console_of(request).queue, name, None)
+    note(request, "queues.resume", f"queue:{name}")
+    return QueueOut.of(info)
