@@ -199,6 +199,11 @@ class Schedules:
         """Return all as they stand, by name."""
         return await (await self._desk()).list()
 
+    async def lagging(self) -> builtins.list[str]:
+        """Return the names of schedules whose next fire is overdue by more than a minute: no keeper
+        runs, or it is stuck."""
+        return await (await self._desk()).lagging()
+
     async def delete(self, name: str, *, force: bool = False) -> None:
         """Delete it. One that code declares is only deleted with `force`, until the next deploy;
         else `InvalidOption` is raised."""
