@@ -17,6 +17,7 @@ from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console
+from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
 from conveyor_console.kit.requests import BodyLimit, SafeHeaders
@@ -27,7 +28,7 @@ from conveyor_console.tasks.router import router as tasks
 
 _P = Permission
 API = "/api/v1"
-_NOUNS: tuple[APIRouter, ...] = (account, tasks, system)
+_NOUNS: tuple[APIRouter, ...] = (account, tasks, system, events)
 
 
 def create_app(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from conveyor import Conveyor
 from conveyor_console.auth.access import Gate
@@ -18,9 +19,23 @@ from conveyor_console.db.engine import Database
 from conveyor_console.db.epoch import Epoch
 from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
+from conveyor_console.kit.outgoing import Outgoing
+from conveyor_console.kit.sealing import Sealer
+from conveyor_console.live.live import Live
 from conveyor_console.settings import Settings
 
 log = logging.getLogger("conveyor.console")
+T = TypeVar("T")
+
+
+class Part(Protocol):
+    """What a noun does beside its requests."""
+
+    async def start(self) -> None:
+        """Begin; the schema is checked by then."""
+
+    async def close(self) -> None:
+        """End within a few seconds."""
 
 
 class Console:
@@ -46,6 +61,21 @@ class Console:
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.addresses = Addresses(settings.trusted_proxies)
+        former = [one.get_secret_value().encode() for one in settings.previous_secret_keys]
+        self.sealer = Sealer(settings.secret, former)
+        self.outgoing = Outgoing(settings.outgoing_networks, settings.outgoing_ports)
+        self.live = Live(queue, self.database, clock)
+        self._parts: dict[type[Any], Part] = {}
+
+    def add_parts(self, kinds: Sequence[Callable[[Console], Part]]) -> None:
+        """Make the parts that nouns bring along."""
+        for kind in kinds:
+            part = kind(self)
+            self._parts[type(part)] = part
+
+    def part(self, kind: type[T]) -> T:
+        """Return the part of this kind."""
+        return cast("T", self._parts[kind])
 
     async def open(self) -> None:
         """Check the schema (on SQLite bring it up to date) and make the first administrator.
@@ -53,6 +83,12 @@ class Console:
         if self.database.is_sqlite:
             await schema.upgrade(self.database)
         await schema.check(self.database)
+        await self._make_first_administrator()
+        self.live.start()
+        for part in self._parts.values():
+            await part.start()
+
+    async def _make_first_administrator(self) -> None:
         email, password = self.settings.admin_email, self.settings.admin_password
         if email is None or password is None:
             return
@@ -70,6 +106,9 @@ class Console:
 
     async def close(self) -> None:
         """Close what was opened; the queue's connections are its owner's."""
+        for part in reversed(self._parts.values()):
+            await part.close()
+        await self.live.close()
         self.passwords.close()
         await self.epoch.close()
         await self.database.close()

@@ -1,0 +1,67 @@
+"""Lists a page at a time: a cursor is where the last page ended, not a number of rows to skip."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
+
+import orjson
+from fastapi import Query
+from pydantic import BaseModel
+
+from conveyor_console.kit.problems import Problem
+
+T = TypeVar("T")
+MOST = 200
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=1_000, description="`next_cursor` of the page before.")
+]
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of a list, and where it goes on."""
+
+    items: list[T]
+    next_cursor: str | None
+    """None at the end."""
+
+
+def page_of(
+    rows: Sequence[T], limit: int, key: Callable[[T], Sequence[str]]
+) -> tuple[list[T], str | None]:
+    """Cut `limit + 1` rows that were looked up to a page and the cursor of the next."""
+    if len(rows) <= limit:
+        return list(rows), None
+    return list(rows[:limit]), cursor_at(key(rows[limit - 1]))
+
+
+def cursor_at(key: Sequence[str]) -> str:
+    """Write down a place in an order."""
+    return base64.urlsafe_b64encode(orjson.dumps(list(key))).rstrip(b"=").decode()
+
+
+def place_of(cursor: str | None, parts: int = 1) -> list[str] | None:
+    """Read a cursor back: `parts` texts, or None for the beginning. Raises `Problem` 422."""
+    if cursor is None:
+        return None
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        found = orjson.loads(raw)
+    except (binascii.Error, orjson.JSONDecodeError, ValueError):
+        found = None
+    if (
+        not isinstance(found, list)
+        or len(found) != parts
+        or not all(isinstance(part, str) and "\0" not in part for part in found)
+    ):
+        raise bad_cursor()
+    return found
+
+
+def bad_cursor() -> Problem:
+    """The answer to a cursor that is none."""
+    wrong = "this is no cursor of this list: begin without one"
+    return Problem(422, wrong, errors=[{"in": "query", "pointer": "/cursor", "detail": wrong}])
