@@ -13,6 +13,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
+from conveyor_console.api_keys.router import router as api_keys
+from conveyor_console.audit.recording import Recorded
+from conveyor_console.audit_log.router import router as audit
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
@@ -25,10 +28,21 @@ from conveyor_console.settings import Settings
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
 from conveyor_console.tasks.router import router as tasks
+from conveyor_console.users.invitations import router as invitations
+from conveyor_console.users.router import router as users
 
 _P = Permission
 API = "/api/v1"
-_NOUNS: tuple[APIRouter, ...] = (account, tasks, system, events)
+_NOUNS: tuple[APIRouter, ...] = (
+    account,
+    users,
+    invitations,
+    api_keys,
+    audit,
+    tasks,
+    system,
+    events,
+)
 
 
 def create_app(
@@ -79,12 +93,13 @@ def create_app(
         return app.openapi()
 
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    _wrap(app, settings)
+    _wrap(app, console)
     return app
 
 
-def _wrap(app: FastAPI, settings: Settings) -> None:
+def _wrap(app: FastAPI, console: Console) -> None:
     """Put the middleware around it; what is added last is passed first."""
+    settings = console.settings
     bulk = f"{API}/tasks/bulk"
     app.add_middleware(
         BodyLimit,
@@ -103,10 +118,11 @@ def _wrap(app: FastAPI, settings: Settings) -> None:
                 "Idempotency-Key",
                 "X-CSRF-Token",
             ],
-            expose_headers=["ETag", "Retry-After"],
+            expose_headers=["ETag", "Retry-After", "Idempotency-Replayed", "X-Request-ID"],
         )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
     app.add_middleware(SafeHeaders, https=settings.cookie_secure)
+    app.add_middleware(Recorded, recorder=console.recorder)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

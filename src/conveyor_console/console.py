@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from conveyor import Conveyor
+from conveyor_console.audit.recording import Recorder
+from conveyor_console.audit.seal import Sealer
 from conveyor_console.auth.access import Gate
 from conveyor_console.auth.accounts import first_administrator
 from conveyor_console.auth.passwords import Passwords
@@ -20,7 +22,7 @@ from conveyor_console.db.epoch import Epoch
 from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
 from conveyor_console.kit.outgoing import Outgoing
-from conveyor_console.kit.sealing import Sealer
+from conveyor_console.kit.sealing import Vault
 from conveyor_console.live.live import Live
 from conveyor_console.settings import Settings
 
@@ -61,8 +63,10 @@ class Console:
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.addresses = Addresses(settings.trusted_proxies)
+        self.sealer = Sealer(self.database, clock, new_id())
+        self.recorder = Recorder(self.database, self.sealer, self.addresses, clock, new_id)
         former = [one.get_secret_value().encode() for one in settings.previous_secret_keys]
-        self.sealer = Sealer(settings.secret, former)
+        self.vault = Vault(settings.secret, former)
         self.outgoing = Outgoing(settings.outgoing_networks, settings.outgoing_ports)
         self.live = Live(queue, self.database, clock)
         self._parts: dict[type[Any], Part] = {}
@@ -83,6 +87,7 @@ class Console:
         if self.database.is_sqlite:
             await schema.upgrade(self.database)
         await schema.check(self.database)
+        self.sealer.start()
         await self._make_first_administrator()
         self.live.start()
         for part in self._parts.values():
@@ -109,6 +114,7 @@ class Console:
         for part in reversed(self._parts.values()):
             await part.close()
         await self.live.close()
+        await self.sealer.close()
         self.passwords.close()
         await self.epoch.close()
         await self.database.close()

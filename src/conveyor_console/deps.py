@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from conveyor_console.audit.trail import trail_of
 from conveyor_console.console import Console
 
 
@@ -17,8 +19,24 @@ async def _reading(request: Request) -> AsyncIterator[AsyncSession]:
 
 
 async def _writing(request: Request) -> AsyncIterator[AsyncSession]:
-    async with request.app.state.console.database.writing() as session:
+    async with changing(request) as session:
+        request.state.changes = session
         yield session
+
+
+@asynccontextmanager
+async def changing(request: Request) -> AsyncIterator[AsyncSession]:
+    """A session of a request that must do something slow before or between its changes. What the
+    request noted (`audit.trail.note`) is committed with them."""
+    console = console_of(request)
+    try:
+        async with console.database.writing() as session:
+            yield session
+            console.recorder.add(session, request)
+    except BaseException:
+        trail_of(request).notes.clear()
+        raise
+    console.recorder.added(trail_of(request))
 
 
 Reading = Annotated[AsyncSession, Depends(_reading, scope="function")]

@@ -15,8 +15,8 @@ from conveyor_console.account.schemas import (
     Refresh,
     Registration,
     SessionOut,
-    UserOut,
 )
+from conveyor_console.audit.trail import note
 from conveyor_console.auth import accounts, sessions
 from conveyor_console.auth.access import (
     ACCESS_COOKIE,
@@ -26,10 +26,12 @@ from conveyor_console.auth.access import (
     unauthenticated,
 )
 from conveyor_console.auth.models import Role, Session, User
+from conveyor_console.auth.schemas import UserOut
 from conveyor_console.auth.sessions import Grant, Origin, ReusedToken
 from conveyor_console.auth.tokens import BadToken
-from conveyor_console.deps import Reading, Writing, console_of
+from conveyor_console.deps import Reading, Writing, changing, console_of
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.wire import PathId
 
 if TYPE_CHECKING:
     from conveyor_console.console import Console
@@ -59,13 +61,17 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     )
     if user is None or not good or user.disabled_at is not None:
         console.throttle.failed(account, origin.ip)
+        note(request, "auth.login", _user(user))
         raise unauthenticated("the e-mail address or the password is wrong")
     console.throttle.succeeded(account, origin.ip)
-    async with console.database.writing() as db:
-        user = await db.get_one(User, user.id)
+    async with changing(request) as db:
+        user = await db.get(User, user.id)
+        if user is None or user.disabled_at is not None:  # while the password was checked
+            raise unauthenticated("the e-mail address or the password is wrong")
         grant = await console.sessions.begin(
             db, user, console.new_id(), origin, console.clock.now()
         )
+        note(request, "auth.login", f"session:{grant.session_id}", who=user)
     return _granted(console, response, grant)
 
 
@@ -77,10 +83,10 @@ async def register(body: Registration, request: Request, response: Response) -> 
     if mode == "closed" or (mode == "invitation" and not body.invitation):
         raise Problem(403, "registration is by invitation of an administrator")
     email = accounts.normal_email(body.email)
-    _check_password(body.password, email)
+    accounts.check_password(body.password, email)
     hashed = await console.passwords.hash(body.password)
     now = console.clock.now()
-    async with console.database.writing() as db:
+    async with changing(request) as db:
         role = Role.VIEWER
         if body.invitation:
             role = await accounts.accept_invitation(db, body.invitation, email, now)
@@ -96,6 +102,8 @@ async def register(body: Registration, request: Request, response: Response) -> 
         grant = await console.sessions.begin(
             db, user, console.new_id(), _origin(request, console), now
         )
+        after = {"email": email, "role": role, "invited": body.invitation is not None}
+        note(request, "auth.register", _user(user), after=after, who=user)
     return _granted(console, response, grant)
 
 
@@ -108,10 +116,12 @@ async def refresh(request: Request, response: Response, body: Refresh | None = N
         raise unauthenticated("no refresh token: sign in")
     now = console.clock.now()
     try:
-        async with console.database.writing() as db:
+        async with changing(request) as db:
             grant = await console.sessions.go_on(db, token, now)
     except ReusedToken as exc:
-        async with console.database.writing() as db:
+        async with changing(request) as db:
+            target = f"user:{exc.user_id} session:{exc.session_id}"
+            note(request, "auth.reuse", target, detail=str(exc))
             await sessions.end(db, "reuse", now, user_id=exc.user_id, session_id=exc.session_id)
         raise unauthenticated(str(exc)) from None
     except BadToken as exc:
@@ -152,10 +162,11 @@ async def change_password(body: PasswordChange, myself: Myself, request: Request
     if not await console.passwords.matches(body.current, user.password_hash):
         console.throttle.failed(user.email, ip)
         raise Problem(403, "the current password is wrong")
-    _check_password(body.new, user.email)
+    accounts.check_password(body.new, user.email)
     hashed = await console.passwords.hash(body.new)
     now = console.clock.now()
-    async with console.database.writing() as db:
+    async with changing(request) as db:
+        note(request, "auth.change_password", _user(user))
         user = await db.get_one(User, myself.user_id)
         user.password_hash, user.updated_at = hashed, now
         await sessions.end(db, "password", now, user_id=user.id, but=myself.session_id)
@@ -179,7 +190,7 @@ async def list_sessions(myself: Myself, db: Reading, request: Request) -> list[S
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=problems(404))
-async def end_session(session_id: str, myself: Myself, db: Writing, request: Request) -> None:
+async def end_session(session_id: PathId, myself: Myself, db: Writing, request: Request) -> None:
     """End one of one's own sessions."""
     now = console_of(request).clock.now()
     ended = await sessions.end(db, "ended", now, user_id=myself.user_id, session_id=session_id)
@@ -187,14 +198,12 @@ async def end_session(session_id: str, myself: Myself, db: Writing, request: Req
         raise Problem(404, "you have no such session")
 
 
+def _user(user: User | None) -> str:
+    return "" if user is None else f"user:{user.id}"
+
+
 def _origin(request: Request, console: Console) -> Origin:
     return Origin(console.addresses.of(request), request.headers.get("user-agent", ""))
-
-
-def _check_password(password: str, email: str) -> None:
-    weak = accounts.weakness(password, email)
-    if weak is not None:
-        raise Problem(422, weak, errors=[{"in": "body", "pointer": "/password", "detail": weak}])
 
 
 def _granted(console: Console, response: Response, grant: Grant) -> Granted:

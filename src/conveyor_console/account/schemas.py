@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conveyor_console.auth.models import Role
-from conveyor_console.auth.passwords import LONGEST
-
-Email = Annotated[str, Field(min_length=3, max_length=254, examples=["ada@example.com"])]
-Password = Annotated[str, Field(min_length=1, max_length=LONGEST)]
-
-
-class Strict(BaseModel):
-    """A body: what it does not know is refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid")
+from conveyor_console.auth.schemas import Email, Name, Password, UserOut
+from conveyor_console.kit.wire import Strict
 
 
 class Login(Strict):
@@ -32,7 +23,7 @@ class Registration(Strict):
 
     email: Email
     password: Password
-    name: str = Field(default="", max_length=200)
+    name: Name = ""
     invitation: str | None = Field(default=None, max_length=100)
 
 
@@ -41,21 +32,6 @@ class PasswordChange(Strict):
 
     current: Password
     new: Password
-
-
-class UserOut(BaseModel):
-    """A user as everybody may see them."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    email: str
-    name: str
-    role: Role
-    disabled_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-    last_login_at: datetime | None
 
 
 class Granted(BaseModel):

@@ -110,7 +110,7 @@ class Alerting:
     async def tell(self, channel: AlertChannel, message: Message) -> str | None:
         """Tell a channel; returns what went wrong."""
         try:
-            target = self._console.sealer.open(channel.target_sealed, f"channel:{channel.id}")
+            target = self._console.vault.open(channel.target_sealed, f"channel:{channel.id}")
             await self._teller.tell(channel, target, message)
         except (Refused, NotSent, CannotOpen) as exc:
             return str(exc)[:500] or type(exc).__name__

@@ -44,6 +44,13 @@ def weakness(password: str, email: str) -> str | None:
     return None
 
 
+def check_password(password: str, email: str) -> None:
+    """Raise `Problem` 422 for a new password that is too weak."""
+    weak = weakness(password, email)
+    if weak is not None:
+        raise Problem(422, weak, errors=[{"in": "body", "pointer": "/password", "detail": weak}])
+
+
 @cache
 def common_passwords() -> frozenset[str]:
     """Return the passwords that nobody may have."""

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, update
 
+from conveyor_console.auth.keys import KEY_PREFIX
 from conveyor_console.auth.models import ApiKey, Role, Session, User
 from conveyor_console.auth.permissions import Permission, allowed
 from conveyor_console.auth.tokens import BadToken, Tokens, digest_of
 from conveyor_console.db.engine import Database
 from conveyor_console.db.epoch import Epoch
 
-KEY_PREFIX = "cv_"
 _MOST = 10_000
 """Principals to remember."""
 _USED_EVERY = timedelta(minutes=1)
@@ -30,12 +30,13 @@ class Principal:
     permissions: frozenset[Permission]
     session_id: str | None = None
     key_id: str | None = None
+    key_prefix: str | None = None
     expires_at: datetime | None = None
 
     @property
     def name(self) -> str:
         """How it is written down in tasks and in the audit log."""
-        return self.email if self.key_id is None else f"{self.email} (key {self.key_id[:8]})"
+        return self.email if self.key_id is None else f"{self.email} (key {self.key_prefix})"
 
 
 class Principals:
@@ -106,6 +107,7 @@ class Principals:
             role,
             allowed(role, key.scopes),
             key_id=key.id,
+            key_prefix=key.prefix,
             expires_at=key.expires_at,
         )
 

@@ -57,6 +57,7 @@ class Problem(Exception):
 
 def response(request: Request, problem: Problem) -> Response:
     """Render a problem."""
+    request.state.problem = problem.detail  # for the audit log
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _TITLES.get(problem.status, "Error"),

@@ -25,7 +25,7 @@ class CannotOpen(Exception):
     """It was sealed with a key that is not here, or for something else, or it was changed."""
 
 
-class Sealer:
+class Vault:
     """Seals with `secret`, opens also what was sealed with the `former` ones."""
 
     def __init__(self, secret: bytes, former: Sequence[bytes] = ()) -> None:

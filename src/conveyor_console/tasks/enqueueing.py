@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
+from fastapi import Request
+
 from conveyor import Conveyor
+from conveyor_console.auth.principals import Principal
+from conveyor_console.kit import idempotency
+from conveyor_console.kit.problems import Problem
 from conveyor_console.tasks.schemas import NewTask
 
 CREATED_BY = "created_by"
@@ -24,3 +30,17 @@ def call_of(queue: Conveyor, new: NewTask, created_by: str) -> Any:
         options["at"] = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
     definition = queue.definition(new.name)
     return definition.with_options(**options).bind(*new.args, **new.kwargs).checked()
+
+
+def with_keys(tasks: Sequence[NewTask], who: Principal, request: Request) -> Sequence[NewTask]:
+    """Give new tasks the keys that follow from the request's `Idempotency-Key`. The queue keeps
+    them with the tasks, so that a crash between the two is impossible. Raises `Problem` 422."""
+    header = request.headers.get(idempotency.HEADER)
+    if header is None:
+        return tasks
+    whose = who.key_id or who.user_id
+    base = idempotency.task_key(whose, f"{len(tasks)}:{idempotency.checked(header)}")
+    if any(new.key is not None for new in tasks):
+        wrong = f"give a task's key or {idempotency.HEADER}, not both"
+        raise Problem(422, wrong, errors=[{"in": "body", "pointer": "/key", "detail": wrong}])
+    return [new.model_copy(update={"key": f"{base}:{index}"}) for index, new in enumerate(tasks)]

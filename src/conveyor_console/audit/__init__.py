@@ -1,0 +1,1 @@
+"""What was done and what was refused, by whom: written with the change, then sealed."""

@@ -1,0 +1,43 @@
+"""`Idempotency-Key`: a request that is repeated because its answer was lost has one effect."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+from conveyor_console.kit.problems import Problem
+
+HEADER = "Idempotency-Key"
+LONGEST = 255
+PARAMETER: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same request has one effect, and the same answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
+}
+"""How OpenAPI describes it."""
+
+
+def checked(key: str) -> str:
+    """Return the key of a header. Raises `Problem` 422 for what is none."""
+    if 0 < len(key) <= LONGEST and key.isascii() and key.isprintable():
+        return key
+    wrong = f"{HEADER} must be 1 to {LONGEST} printable ASCII characters"
+    raise Problem(422, wrong, errors=[{"in": "header", "pointer": f"/{HEADER}", "detail": wrong}])
+
+
+def task_key(principal_id: str, key: str) -> str:
+    """Return the key of a task that is enqueued under a header: the queue itself then sees to it
+    that there is one. Nobody gets at the tasks of somebody else by guessing keys."""
+    return f"http:{principal_id}:{hashlib.sha256(key.encode()).hexdigest()[:40]}"
+
+
+def fingerprint(secret: bytes, *parts: bytes) -> str:
+    """Return what stands for a request in the store. Keyed: a body may hold a password, which
+    must not be guessed from what is stored."""
+    digest = hmac.new(secret, b"idempotency", "sha256")
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()

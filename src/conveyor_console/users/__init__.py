@@ -1,0 +1,1 @@
+"""Users and invitations over HTTP, for administrators."""
