@@ -13,13 +13,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
+from conveyor_console.alerts.alerting import Alerting
+from conveyor_console.alerts.router import router as alerts
 from conveyor_console.api_keys.router import router as api_keys
 from conveyor_console.audit.recording import Recorded
 from conveyor_console.audit_log.router import router as audit
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
-from conveyor_console.console import Console
+from conveyor_console.console import Console, Part
 from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
@@ -30,6 +32,8 @@ from conveyor_console.system.router import router as system
 from conveyor_console.tasks.router import router as tasks
 from conveyor_console.users.invitations import router as invitations
 from conveyor_console.users.router import router as users
+from conveyor_console.webhooks.delivering import Delivering
+from conveyor_console.webhooks.router import router as webhooks
 
 _P = Permission
 API = "/api/v1"
@@ -42,7 +46,10 @@ _NOUNS: tuple[APIRouter, ...] = (
     tasks,
     system,
     events,
+    alerts,
+    webhooks,
 )
+_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering)
 
 
 def create_app(
@@ -69,8 +76,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             async with queue:
-                await console.open()
-                yield
+                try:
+                    await console.open()
+                    yield
+                finally:
+                    await console.stop()
         finally:
             await console.close()
 
@@ -83,6 +93,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.console = console
+    console.add_parts(_PARTS)
     problems.install(app)
     for noun in _NOUNS:
         app.include_router(noun, prefix=API)

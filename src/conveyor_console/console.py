@@ -109,11 +109,14 @@ class Console:
         if made is not None:
             log.info("made the first administrator, %s", made.email)
 
-    async def close(self) -> None:
-        """Close what was opened; the queue's connections are its owner's."""
+    async def stop(self) -> None:
+        """End what runs beside requests, while the queue is still open."""
         for part in reversed(self._parts.values()):
             await part.close()
         await self.live.close()
+
+    async def close(self) -> None:
+        """Close what was opened; the queue's connections are its owner's."""
         await self.sealer.close()
         self.passwords.close()
         await self.epoch.close()

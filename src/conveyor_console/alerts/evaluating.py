@@ -1,4 +1,4 @@
-"""One evaluation: measure for every rule, decide, write down what changed, and who is to be told."""
+"""One evaluation: measure for every rule, decide, write down what changed and who is told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conveyor_console.alerts.models import (
     AlertRule,
     AlertStanding,
 )
-from conveyor_console.alerts.rules import OPEN, Standing, Status, Terms, decide, telling
+from conveyor_console.alerts.rules import OPEN, Comparison, Standing, Status, Terms, decide, telling
 from conveyor_console.live import notices
 
 
@@ -137,7 +137,7 @@ def delivery(
 
 def terms_of(rule: AlertRule) -> Terms:
     """Return what a rule says."""
-    comparison = "below" if rule.comparison == "below" else "above"
+    comparison: Comparison = "below" if rule.comparison == "below" else "above"
     return Terms(comparison, rule.threshold, rule.clear, rule.for_seconds, rule.clear_seconds)
 
 
