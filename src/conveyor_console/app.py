@@ -25,7 +25,11 @@ from conveyor_console.console import Console, Part
 from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
+from conveyor_console.kit.overload import InFlight
 from conveyor_console.kit.requests import BodyLimit, SafeHeaders
+from conveyor_console.metrics.measuring import Measured, Measurements
+from conveyor_console.metrics.router import router as metrics
+from conveyor_console.metrics.scraping import Scrape
 from conveyor_console.settings import Settings
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
@@ -49,7 +53,7 @@ _NOUNS: tuple[APIRouter, ...] = (
     alerts,
     webhooks,
 )
-_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering)
+_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering, Measurements, Scrape)
 
 
 def create_app(
@@ -98,6 +102,7 @@ def create_app(
     for noun in _NOUNS:
         app.include_router(noun, prefix=API)
     app.include_router(probes)
+    app.include_router(metrics)
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[needs(_P.SYSTEM_READ)])
     async def openapi() -> Any:
@@ -134,6 +139,10 @@ def _wrap(app: FastAPI, console: Console) -> None:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
     app.add_middleware(SafeHeaders, https=settings.cookie_secure)
     app.add_middleware(Recorded, recorder=console.recorder)
+    streams = frozenset({f"{API}/events"})
+    app.add_middleware(Measured, measurements=console.part(Measurements), streams=streams)
+    exempt = streams | {"/livez", "/readyz", "/metrics"}
+    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=exempt)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -37,7 +37,6 @@ class Alerting:
         self._holder = f"console-{console.new_id()}"
         self._window = Window()
         self._roll = Roll()
-        self._teller = Teller(console.settings, console.outgoing)
         self._rounds = Rounds("alerts", lambda: EVERY, self.round)
         self._leads = False
         self.open = 0
@@ -111,7 +110,8 @@ class Alerting:
         """Tell a channel; returns what went wrong."""
         try:
             target = self._console.vault.open(channel.target_sealed, f"channel:{channel.id}")
-            await self._teller.tell(channel, target, message)
+            teller = Teller(self._console.settings, self._console.outgoing)
+            await teller.tell(channel, target, message)
         except (Refused, NotSent, CannotOpen) as exc:
             return str(exc)[:500] or type(exc).__name__
         return None
