@@ -76,7 +76,9 @@ async def test_notices_are_told_also_to_those_who_were_away(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["nonsense", "zzz~1.5", "~", "0~-1", "a~nan"])
+@pytest.mark.parametrize(
+    "place", ["nonsense", "zzz~1.5", "~", "0~-1", "a~nan", f"{'f' * 16}-00001~1.5", "1-1-1~1"]
+)
 async def test_a_place_that_is_not_ours_means_to_read_anew(
     app: FastAPI, token: str, operator: Api, console: Console, place: str
 ) -> None:

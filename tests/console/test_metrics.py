@@ -108,6 +108,47 @@ async def test_what_is_too_much_is_refused_at_once(app: FastAPI, queue: Conveyor
     assert (limiter.now, limiter.refused) == (0, 1)
 
 
+async def test_fewer_are_let_in_while_requests_take_long() -> None:
+    now, takes = 0.0, 1.0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal now
+        now += takes
+
+    limiter = InFlight(app, most=100, clock=lambda: now)
+
+    async def serve(times: int) -> float:
+        for _ in range(times):
+            await limiter({"type": "http", "path": "/"}, None, None)  # type: ignore[arg-type]
+        return limiter.limit
+
+    assert await serve(8) == 90
+    assert await serve(8 * 100) == 8
+    takes = 0.02
+    assert await serve(8 * 10) == 18
+    assert await serve(8 * 200) == 100
+
+
+async def test_who_sends_a_body_slowly_blocks_nobody() -> None:
+    asked, body = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def receive() -> Any:
+        asked.set()
+        await body.wait()
+        return {"type": "http.request"}
+
+    limiter = InFlight(app, most=1)
+    slow = asyncio.create_task(limiter({"type": "http", "path": "/"}, receive, None))  # type: ignore[arg-type]
+    await asked.wait()
+    assert limiter.now == 0
+    body.set()
+    await slow
+    assert limiter.now == 0
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 async def test_probes_answer_without_an_account(nobody: Api, path: str) -> None:
     assert (await nobody.http.get(path)).status_code == 200

@@ -31,7 +31,9 @@ class Evaluation:
     async def run(self, seen: Snapshot) -> int:
         """Evaluate every rule; returns how many alerts are open."""
         rules = await self._db.scalars(select(AlertRule).where(AlertRule.enabled))
-        stood = {row.rule_id: row for row in await self._db.scalars(select(AlertStanding))}
+        # Locked: who acknowledges an alert meanwhile waits, and then sees how it stands.
+        standings = select(AlertStanding).with_for_update()
+        stood = {row.rule_id: row for row in await self._db.scalars(standings)}
         opened = 0
         for rule in rules:
             row = stood.get(rule.id) or self._fresh(rule)

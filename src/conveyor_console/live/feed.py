@@ -59,7 +59,7 @@ class Feed:
             found = await inspector.events(after, MOST_AT_ONCE)
             if len(found) >= MOST_AT_ONCE or await inspector.missed(after):
                 return None
-        except (InvalidOption, ValueError):
+        except (InvalidOption, ValueError, OverflowError):
             # A cursor of another store.
             return None
         until = self.cursor or ""

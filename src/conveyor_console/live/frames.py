@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ MOST_ITEMS = 200
 COMMENT = b": \n\n"
 """A heartbeat: keeps proxies from closing the connection, and says nothing."""
 _SPLIT = "~"
+_CURSOR = re.compile(r"(?:[0-9a-f]{1,16}(?:[.-][0-9a-f]{1,16})*)?", re.ASCII)
+"""What the cursors of all stores look like."""
 
 
 def frame(name: str, data: Any, place: str = "") -> bytes:
@@ -62,8 +65,8 @@ def read_place(text: str) -> tuple[str, float] | None:
         moment = float(at)
     except ValueError:
         return None
-    sane = 0 <= moment < 1e11 and all(char.isalnum() or char in ".-" for char in cursor)
-    return (cursor, moment) if split and sane and cursor.isascii() else None
+    sane = 0 <= moment < 1e11 and _CURSOR.fullmatch(cursor) is not None
+    return (cursor, moment) if split and sane else None
 
 
 def notice(topic: str, at: str, data: Any) -> dict[str, Any]:
