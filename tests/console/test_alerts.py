@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from conveyor import Conveyor
 from conveyor.inspect import WorkerInfo
 from conveyor_console.alerts import measures
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.measures import WINDOW, Roll
-from conveyor_console.alerts.models import AlertChannel
+from conveyor_console.alerts.models import Alert, AlertChannel
 from conveyor_console.console import Console
 from conveyor_console.kit.outgoing import Outgoing
 from conveyor_console.kit.retrying import WAITS
@@ -243,6 +244,39 @@ async def test_an_email_is_sent(operator: Api, alerting: Alerting, console: Cons
     assert tested["delivered"], tested
     assert any("Subject: [test] info: a trial" in line for line in lines)
     assert sum(line.lower().startswith("rcpt to:") for line in lines) == 2
+
+
+async def test_one_of_all_replicas_evaluates(
+    operator: Api, alerting: Alerting, console: Console
+) -> None:
+    await operator.call("POST", "/alerts/rules", 201, json={**RULE, "threshold": -1})
+    other = Alerting(console)
+    await alerting.round()
+    await other.round()
+    assert (alerting._evaluations > 0, other._evaluations) == (True, 0)
+    await alerting.close()
+    await other.round()
+    assert other._evaluations == 1
+    await other.close()
+
+
+async def test_what_is_old_is_forgotten(
+    operator: Api, alerting: Alerting, console: Console, clock: TestClock, queue: Conveyor
+) -> None:
+    rule = {**RULE, "threshold": -1, "for_seconds": 0}
+    made = await operator.call("POST", "/alerts/rules", 201, json=rule)
+    await alerting.round()
+    await operator.call(
+        "PUT", f"/alerts/rules/{made['id']}", json={**rule, "enabled": False},
+        headers={"If-Match": "*"},
+    )  # fmt: skip
+    (alert,) = (await operator.call("GET", "/alerts?limit=1"))["items"]
+    assert alert["status"] == "resolved"
+    async with console.database.writing() as db:
+        await db.execute(update(Alert).values(resolved_at=clock.now() - timedelta(days=91)))
+    alerting._evaluations = 0
+    await alerting.round()
+    await operator.call("GET", f"/alerts/{alert['id']}", 404)
 
 
 # -- measures

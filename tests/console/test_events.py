@@ -17,7 +17,7 @@ from conveyor_console.live import frames, notices
 from conveyor_console.live.feed import MOST_AT_ONCE, Feed
 from conveyor_console.live.streams import HEARTBEAT, MOST_FRAMES, STALLED, Stream
 from tests.console.conftest import Api, TestClock
-from tests.console.streaming import reading
+from tests.console.streaming import Reader, reading
 
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
 
@@ -129,6 +129,9 @@ async def test_streams_end_when_the_server_stops(
             assert (await reader.until("end"))["data"] == {"reason": "the server stops"}
             await asyncio.wait([reader.task, deaf.task])
     assert not console.live.streams
+    late = Reader(app, "/api/v1/events", {"Authorization": f"Bearer {token}"})
+    await late.task
+    assert late.status == 503
 
 
 async def test_a_reader_that_leaves_is_forgotten(

@@ -25,6 +25,7 @@ EVERY = 5.0
 """Seconds between evaluations."""
 _LEADERSHIP = 20.0
 _AT_ONCE = 20
+_PRUNE_EVERY = 120
 KEPT = timedelta(days=90)
 """How long resolved alerts stay."""
 
@@ -39,6 +40,7 @@ class Alerting:
         self._roll = Roll()
         self._rounds = Rounds("alerts", lambda: EVERY, self.round)
         self._leads = False
+        self._evaluations = 0
         self.open = 0
         """Alerts that are open, as this process last saw it."""
 
@@ -76,8 +78,10 @@ class Alerting:
         seen = await look(console.queue, now, changes, self._roll)
         async with console.database.writing() as db:
             self.open = await Evaluation(db, console.new_id, now).run(seen)
-            await notices.prune(db, now)
-            await db.execute(delete(Alert).where(Alert.resolved_at < now - KEPT))
+            if self._evaluations % _PRUNE_EVERY == 0:
+                await notices.prune(db, now)
+                await db.execute(delete(Alert).where(Alert.resolved_at < now - KEPT))
+            self._evaluations += 1
 
     async def deliver(self) -> None:
         """Try every delivery that is due."""

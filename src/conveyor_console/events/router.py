@@ -38,7 +38,7 @@ LastEventId = Annotated[
     str | None,
     Header(
         alias="Last-Event-ID",
-        max_length=1_000,
+        max_length=8_000,  # on Redis a place has a number for each queue
         description="The `id` of the last frame that was read: the stream goes on after it.",
     ),
 ]
@@ -81,7 +81,7 @@ async def events(
     console = console_of(request)
     wanted = _topics(topics)
     _must_be_allowed(who, wanted)
-    if len(console.live.streams) >= console.settings.max_streams:
+    if console.live.closing or len(console.live.streams) >= console.settings.max_streams:
         raise Problem(503, "too many event streams: try again later", headers={"Retry-After": "30"})
 
     async def allowed() -> bool:

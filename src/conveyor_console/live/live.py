@@ -34,6 +34,8 @@ class Live:
         self.streams: set[Stream] = set()
         self.sent = 0
         """Frames handed to readers."""
+        self.closing = False
+        """No new streams: the server stops."""
         self._queue = queue
         self._database = database
         self._clock = clock
@@ -52,7 +54,8 @@ class Live:
         await self._rounds.close()
 
     async def end_streams(self, reason: str) -> None:
-        """End every stream; what does not take it in time is dropped."""
+        """End every stream for good; what does not take it in time is dropped."""
+        self.closing = True
         now = self._clock.monotonic()
         for stream in list(self.streams):
             stream.end(reason, now)
