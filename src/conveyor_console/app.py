@@ -13,6 +13,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
+from conveyor_console.alerts.alerting import Alerting
+from conveyor_console.alerts.router import router as alerts
 from conveyor_console.analytics.router import router as analytics
 from conveyor_console.api_keys.router import router as api_keys
 from conveyor_console.audit.recording import Recorded
@@ -20,13 +22,18 @@ from conveyor_console.audit_log.router import router as audit
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
-from conveyor_console.console import Console
+from conveyor_console.console import Console, Part
 from conveyor_console.dead_letters.router import router as dead_letters
+from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
 from conveyor_console.kit.ids import new_id
+from conveyor_console.kit.overload import InFlight
 from conveyor_console.kit.requests import BodyLimit, SafeHeaders
 from conveyor_console.limits.router import router as limits
+from conveyor_console.metrics.measuring import Measured, Measurements
+from conveyor_console.metrics.router import router as metrics
+from conveyor_console.metrics.scraping import Scrape
 from conveyor_console.queues.router import router as queues
 from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
@@ -37,6 +44,8 @@ from conveyor_console.system.router import router as system
 from conveyor_console.tasks.router import router as tasks
 from conveyor_console.users.invitations import router as invitations
 from conveyor_console.users.router import router as users
+from conveyor_console.webhooks.delivering import Delivering
+from conveyor_console.webhooks.router import router as webhooks
 from conveyor_console.workers.router import router as workers
 from conveyor_console.workflows.router import router as workflows
 
@@ -59,7 +68,11 @@ _NOUNS: tuple[APIRouter, ...] = (
     strikes,
     system,
     operating,
+    events,
+    alerts,
+    webhooks,
 )
+_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering, Measurements, Scrape)
 
 
 def create_app(
@@ -101,10 +114,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.console = console
+    console.add_parts(_PARTS)
     problems.install(app)
     for noun in _NOUNS:
         app.include_router(noun, prefix=API)
     app.include_router(probes)
+    app.include_router(metrics)
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[needs(_P.SYSTEM_READ)])
     async def openapi() -> Any:
@@ -141,6 +156,10 @@ def _wrap(app: FastAPI, console: Console) -> None:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
     app.add_middleware(SafeHeaders, https=settings.cookie_secure)
     app.add_middleware(Recorded, auditor=console.auditor)
+    streams = frozenset({f"{API}/events"})
+    app.add_middleware(Measured, measurements=console.part(Measurements), streams=streams)
+    exempt = streams | {"/livez", "/readyz", "/metrics"}
+    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=exempt)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

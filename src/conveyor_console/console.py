@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from conveyor import Conveyor
 from conveyor_console.audit.recording import Auditor
@@ -21,9 +22,23 @@ from conveyor_console.db.epoch import Epoch
 from conveyor_console.history.recorder import Recorder
 from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
+from conveyor_console.kit.outgoing import Outgoing
+from conveyor_console.kit.sealing import Vault
+from conveyor_console.live.live import Live
 from conveyor_console.settings import Settings
 
 log = logging.getLogger("conveyor.console")
+T = TypeVar("T")
+
+
+class Part(Protocol):
+    """What a noun does beside its requests."""
+
+    async def start(self) -> None:
+        """Begin; the schema is checked by then."""
+
+    async def close(self) -> None:
+        """End within a few seconds."""
 
 
 class Console:
@@ -52,6 +67,21 @@ class Console:
         self.addresses = Addresses(settings.trusted_proxies)
         self.sealer = Sealer(self.database, clock, new_id())
         self.auditor = Auditor(self.database, self.sealer, self.addresses, clock, new_id)
+        former = [one.get_secret_value().encode() for one in settings.previous_secret_keys]
+        self.vault = Vault(settings.secret, former)
+        self.outgoing = Outgoing(settings.outgoing_networks, settings.outgoing_ports)
+        self.live = Live(queue, self.database, clock)
+        self._parts: dict[type[Any], Part] = {}
+
+    def add_parts(self, kinds: Sequence[Callable[[Console], Part]]) -> None:
+        """Make the parts that nouns bring along."""
+        for kind in kinds:
+            part = kind(self)
+            self._parts[type(part)] = part
+
+    def part(self, kind: type[T]) -> T:
+        """Return the part of this kind."""
+        return cast("T", self._parts[kind])
 
     async def open(self) -> None:
         """Check the schema (on SQLite bring it up to date) and make the first administrator;
@@ -62,6 +92,9 @@ class Console:
         await self._first_administrator()
         self.recorder.start()
         self.sealer.start()
+        self.live.start()
+        for part in self._parts.values():
+            await part.start()
 
     async def _first_administrator(self) -> None:
         email, password = self.settings.admin_email, self.settings.admin_password
@@ -81,6 +114,9 @@ class Console:
 
     async def rest(self) -> None:
         """Stop what works beside the requests, while the queue is still open."""
+        for part in reversed(self._parts.values()):
+            await part.close()
+        await self.live.close()
         await self.recorder.close()
 
     async def close(self) -> None:

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     """Signs sessions: 32 bytes or more, the same for all replicas. Without one the console makes
     one for this process (sessions end with it) and only listens on loopback addresses."""
+    previous_secret_keys: tuple[SecretStr, ...] = ()
+    """Former secret keys (a JSON list): they open what was sealed with them, and sign nothing."""
     database_url: str | None = None
     """The console's own database; default: the queue's SQLite or PostgreSQL, else
     `sqlite:///conveyor.db`."""
@@ -56,17 +58,45 @@ class Settings(BaseSettings):
     """Largest body of a request, bytes."""
     max_bulk_body: int = Field(default=16 << 20, ge=1_024)
     """Largest body of a bulk enqueue, bytes."""
+    max_in_flight: int = Field(default=128, ge=1)
+    """Requests served at a time by one process; more are answered 503 at once."""
+    max_streams: int = Field(default=2_000, ge=1)
+    """Event streams of one process at a time."""
+    metrics_open: bool = False
+    """Let callers on this machine (loopback) read /metrics without signing in."""
+
+    outgoing_networks: Names = ()
+    """Private networks (CIDR) that webhooks and alerts may be sent to; else public addresses
+    only."""
+    outgoing_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
+    """Ports that webhooks and alerts may be sent to."""
+    smtp_host: str | None = None
+    """Server that sends the e-mails of alerts; without one there are none."""
+    smtp_port: int = Field(default=587, ge=1, le=65_535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str = "conveyor@localhost"
+    """Sender of e-mails."""
+
     history_days: int = Field(default=30, ge=1)
     """Days that finished tasks stay in the history."""
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator(
+        "allowed_hosts",
+        "cors_origins",
+        "trusted_proxies",
+        "outgoing_networks",
+        "outgoing_ports",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "outgoing_networks")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:

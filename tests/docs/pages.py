@@ -7,7 +7,8 @@ The conventions of code blocks, also told to readers in `docs/index.md`:
   top level. A `print(…)  # text` says what is printed.
 - `sh`: typed into one shell per page, in the same folder; every command must succeed.
 - `console`: the same, with `$ ` before commands and their output below; `…` stands for anything.
-- everything else (`text`, `ini`, `toml`, `json`): shown, not run.
+- everything else (`text`, `ini`, `toml`, `json`, `js`): shown, not run here; that of
+  `howto/webhooks.md` in `js` runs in tests/console/test_signatures.py.
 """
 
 import re
@@ -22,7 +23,7 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RUNNABLE = ("python", "sh", "console")
-SHOWN = ("text", "ini", "toml", "json", "yaml")
+SHOWN = ("text", "ini", "toml", "json", "yaml", "js")
 _FILE = re.compile(r"# ([\w/.-]+\.\w+)\n")
 _HTML = re.compile(r"<[^>]+>")
 

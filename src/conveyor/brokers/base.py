@@ -372,6 +372,10 @@ class Inspector(Protocol):
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor, oldest first."""
 
+    async def newest(self) -> str:
+        """The cursor of the newest event, "" before the first: where a reader begins that wants to
+        know of what is to come only."""
+
     async def missed(self, after: str) -> bool:
         """Whether events after this cursor may have been dropped already: asked after `events`, it
         says of what that returned whether it was all there was. True too for the cursor of a store

@@ -25,6 +25,8 @@ class Permission(StrEnum):
     LIMITS_READ = "limits:read"
     LIMITS_MANAGE = "limits:manage"
     ANALYTICS_READ = "analytics:read"
+    EVENTS_READ = "events:read"
+    """The stream as such; each topic of it needs the permission of what it tells of."""
     ALERTS_READ = "alerts:read"
     ALERTS_MANAGE = "alerts:manage"
     WEBHOOKS_MANAGE = "webhooks:manage"
@@ -47,6 +49,7 @@ _VIEWER = frozenset(
         _P.WORKFLOWS_READ,
         _P.LIMITS_READ,
         _P.ANALYTICS_READ,
+        _P.EVENTS_READ,
         _P.ALERTS_READ,
         _P.METRICS_READ,
         _P.SYSTEM_READ,

@@ -15,6 +15,7 @@ import uvicorn
 
 from conveyor import Conveyor
 from conveyor_console.app import create_app
+from conveyor_console.live.live import Live
 from conveyor_console.settings import Settings, is_loopback
 
 _DRAIN = 40.0
@@ -24,8 +25,11 @@ _DRAIN = 40.0
 class Server(uvicorn.Server):
     """uvicorn that says where it listens in our words, and ends with what runs beside it."""
 
-    def __init__(self, config: uvicorn.Config, beside: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, live: Live, beside: subprocess.Popen[bytes] | None
+    ) -> None:
         super().__init__(config)
+        self._live = live
         self._beside = beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -35,6 +39,11 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             sys.stderr.write(f"console: http://{shown}:{port}\n")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the event streams first: they would not end by themselves."""
+        await self._live.end_streams("the server stops")
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Look after the worker beside us."""
@@ -61,8 +70,9 @@ def serve_until_stopped(
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     if not is_loopback(host) and "cookie_secure" not in settings.model_fields_set:
         settings = settings.model_copy(update={"cookie_secure": True})
+    app = create_app(queue, settings)
     config = uvicorn.Config(
-        create_app(queue, settings),
+        app,
         host=host,
         port=port,
         log_level="warning",
@@ -71,7 +81,7 @@ def serve_until_stopped(
         proxy_headers=False,  # see kit/addresses.py
         timeout_graceful_shutdown=10,
     )
-    server = Server(config, beside)
+    server = Server(config, app.state.console.live, beside)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else 1

@@ -45,6 +45,11 @@ class EventReader:
             self._gap = 0
         return _events(rows, start, skip)[:limit]
 
+    async def newest(self) -> str:
+        """Return the cursor of the newest event that can be seen, "" before the first."""
+        row = await self._run(lambda c: c.fetchrow(_SQL["newest"]))
+        return "" if row is None else f"{row['seq']:016d}.{row['last']:06d}"
+
     async def missed(self, after: str) -> bool:
         """Whether events after a cursor may be gone. A place that was rolled back looks as if."""
         place = int(after.partition(".")[0] or 0)

@@ -90,6 +90,10 @@ class PostgresInspector:
         """Changes of state after a cursor."""
         return await self._events.read(after, limit)
 
+    async def newest(self) -> str:
+        """The cursor of the newest event."""
+        return await self._events.newest()
+
     async def missed(self, after: str) -> bool:
         """Whether events after this cursor may be gone."""
         return await self._events.missed(after)

@@ -93,7 +93,7 @@ async def read_events(store: Store, after: str, limit: int) -> list[Event]:
             reader.position = change.number
             found.append(
                 Event(
-                    _cursor(readers),
+                    _cursor([reader.position for reader in readers]),
                     change.at,
                     unpack_id(change.id),
                     reader.queue,
@@ -102,6 +102,14 @@ async def read_events(store: Store, after: str, limit: int) -> list[Event]:
                 )
             )
     return found
+
+
+async def newest(store: Store) -> str:
+    """Return the cursor of the newest events, "" before the first."""
+    queues = await store.queue_names()
+    replies = await store.ask(*(store.plain("GET", store.root(q), ":evn") for q in queues))
+    numbers = [int(reply or 0) for reply in replies]
+    return _cursor(numbers) if any(numbers) else ""
 
 
 async def missed(store: Store, after: str) -> bool:
@@ -157,8 +165,7 @@ def _unpack(end: int, fields: list[bytes]) -> list[_Change]:
     return [_Change(first + place, at, *change) for place, change in enumerate(batch)]
 
 
-def _cursor(readers: list[_Reader]) -> str:
-    numbers = [reader.position for reader in readers]
+def _cursor(numbers: list[int]) -> str:
     while numbers[-1] == 0:
         numbers.pop()
     return f"{sum(numbers):016d}-{'.'.join(map(str, numbers))}"

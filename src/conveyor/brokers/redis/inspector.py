@@ -10,7 +10,7 @@ import msgspec
 from conveyor.brokers.base import Event, Filter, FinishedTask, QueueInfo, Violation, WorkerInfo
 from conveyor.brokers.redis import checking
 from conveyor.brokers.redis.describing import Sight
-from conveyor.brokers.redis.events import missed, read_events
+from conveyor.brokers.redis.events import missed, newest, read_events
 from conveyor.brokers.redis.finished import finished
 from conveyor.brokers.redis.listing import list_tasks
 from conveyor.brokers.redis.store import Store, pairs
@@ -108,6 +108,10 @@ class RedisInspector:
     async def events(self, after: str = "", limit: int = 1_000) -> list[Event]:
         """Changes of state after a cursor, oldest first."""
         return await read_events(self._store, after, limit)
+
+    async def newest(self) -> str:
+        """The cursor of the newest event."""
+        return await newest(self._store)
 
     async def missed(self, after: str) -> bool:
         """Whether events after this cursor may be gone."""

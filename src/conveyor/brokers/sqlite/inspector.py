@@ -69,6 +69,10 @@ class SQLiteInspector:
         """Changes of state after a cursor, oldest first. Raises `InvalidOption`."""
         return await self._read(lambda connection: views.events(connection, after, limit))
 
+    async def newest(self) -> str:
+        """The cursor of the newest event."""
+        return await self._read(views.newest)
+
     async def missed(self, after: str) -> bool:
         """Whether events after this cursor may be gone. Raises `InvalidOption`."""
         return await self._read(lambda connection: views.missed(connection, after))

@@ -243,12 +243,25 @@ def events(connection: sqlite3.Connection, after: str, limit: int) -> list[Event
     return found
 
 
+def newest(connection: sqlite3.Connection) -> str:
+    """Return the cursor of the newest change, "" before the first."""
+    row = connection.execute(SQL["newest_event"]).fetchone()
+    if row is None:
+        return ""
+    changes = sum(len(ids) // 16 for *_, ids in _decode_changes(row[1]))
+    return _cursor_at(row[0], changes - 1)
+
+
 def missed(connection: sqlite3.Connection, after: str) -> bool:
     """Whether events after a cursor may be gone: their rows are numbered without a gap, and the
     last one is always kept."""
     row, _ = _cursor(after)
     oldest, newest = connection.execute(SQL["span_of_events"]).fetchone()
     return row > 0 if oldest is None else oldest > row + 1 or newest < row
+
+
+def _cursor_at(row: int, place: int) -> str:
+    return f"{row:012x}-{place:05x}"
 
 
 def _cursor(after: str) -> tuple[int, int]:
@@ -273,7 +286,7 @@ def _expand(
     ]
     return [
         Event(
-            f"{seq:012x}-{place:05x}",
+            _cursor_at(seq, place),
             at / MICROS,
             unpack_id(task_id),
             names[queue],

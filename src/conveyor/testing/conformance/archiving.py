@@ -71,3 +71,14 @@ async def test_nothing_is_missed_while_events_are_kept(rig: Rig) -> None:
     events = await inspector.events()
     for cursor in ("", *(event.cursor for event in events)):
         assert not await inspector.missed(cursor)
+
+
+async def test_the_newest_event_is_where_a_reader_of_what_is_to_come_begins(rig: Rig) -> None:
+    inspector = rig.broker.inspector
+    assert await inspector.newest() == ""
+    await populate(rig)
+    newest = await inspector.newest()
+    assert newest == (await inspector.events())[-1].cursor
+    assert await inspector.events(newest) == []
+    later = await rig.pushed()
+    assert [event.id for event in await inspector.events(newest)] == [later.id]

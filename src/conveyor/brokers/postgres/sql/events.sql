@@ -13,3 +13,6 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text
 
 -- name: span
 SELECT min(seq), max(seq) FROM event
+
+-- name: newest
+SELECT seq, cardinality(ids) - 1 AS last FROM event ORDER BY seq DESC LIMIT 1

@@ -88,5 +88,8 @@ SELECT seq, record FROM conveyor_execution WHERE seq IN ({seqs}) ORDER BY seq, n
 -- name: span_of_events
 SELECT min(seq), max(seq) FROM conveyor_event;
 
+-- name: newest_event
+SELECT seq, changes FROM conveyor_event ORDER BY seq DESC LIMIT 1;
+
 -- name: data_version
 PRAGMA data_version;

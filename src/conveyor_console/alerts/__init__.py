@@ -1,0 +1,1 @@
+"""Alerts: rules on what the queue measures, and who is told."""

@@ -1,0 +1,121 @@
+"""Looking alerts and rules up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from conveyor_console.alerts.models import (
+    Alert,
+    AlertChannel,
+    AlertDelivery,
+    AlertRule,
+    AlertStanding,
+)
+from conveyor_console.alerts.schemas import RuleOut, StandingOut
+from conveyor_console.kit.problems import Problem
+
+
+async def rule_of(db: AsyncSession, rule_id: str) -> AlertRule:
+    """Return a rule. Raises `Problem` 404."""
+    found = await db.get(AlertRule, rule_id)
+    if found is None:
+        raise Problem(404, "there is no such rule")
+    return found
+
+
+async def channel_of(db: AsyncSession, channel_id: str) -> AlertChannel:
+    """Return a channel. Raises `Problem` 404."""
+    found = await db.get(AlertChannel, channel_id)
+    if found is None:
+        raise Problem(404, "there is no such channel")
+    return found
+
+
+async def alert_of(db: AsyncSession, alert_id: str) -> Alert:
+    """Return an alert. Raises `Problem` 404."""
+    found = await db.get(Alert, alert_id)
+    if found is None:
+        raise Problem(404, "there is no such alert")
+    return found
+
+
+async def rules_out(db: AsyncSession, rules: Sequence[AlertRule]) -> list[RuleOut]:
+    """Return rules with where they stand."""
+    stood = await db.scalars(
+        select(AlertStanding).where(AlertStanding.rule_id.in_([rule.id for rule in rules]))
+    )
+    known = {row.rule_id: StandingOut.model_validate(row) for row in stood}
+    return [
+        RuleOut.model_validate(rule).model_copy(update={"standing": known.get(rule.id)})
+        for rule in rules
+    ]
+
+
+async def rules(db: AsyncSession, after: str | None, limit: int) -> list[AlertRule]:
+    """Return rules by the time they were made."""
+    statement = select(AlertRule).order_by(AlertRule.id).limit(limit)
+    if after is not None:
+        statement = statement.where(AlertRule.id > after)
+    return list(await db.scalars(statement))
+
+
+async def channels(db: AsyncSession, after: str | None, limit: int) -> list[AlertChannel]:
+    """Return channels by the time they were made."""
+    statement = select(AlertChannel).order_by(AlertChannel.id).limit(limit)
+    if after is not None:
+        statement = statement.where(AlertChannel.id > after)
+    return list(await db.scalars(statement))
+
+
+async def alerts(
+    db: AsyncSession, status: str | None, rule_id: str | None, before: str | None, limit: int
+) -> list[Alert]:
+    """Return alerts, the newest first."""
+    statement = select(Alert).order_by(Alert.id.desc()).limit(limit)
+    if status is not None:
+        statement = statement.where(Alert.status == status)
+    if rule_id is not None:
+        statement = statement.where(Alert.rule_id == rule_id)
+    if before is not None:
+        statement = statement.where(Alert.id < before)
+    return list(await db.scalars(statement))
+
+
+async def deliveries(
+    db: AsyncSession, alert_id: str, before: str | None, limit: int
+) -> list[AlertDelivery]:
+    """Return who was told of an alert, the newest first."""
+    statement = (
+        select(AlertDelivery)
+        .where(AlertDelivery.alert_id == alert_id)
+        .order_by(AlertDelivery.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(AlertDelivery.id < before)
+    return list(await db.scalars(statement))
+
+
+async def must_be_free(
+    db: AsyncSession, kind: type[AlertRule] | type[AlertChannel], name: str, own: str | None = None
+) -> None:
+    """Raise `Problem` 409 when another one has the name."""
+    taken = await db.scalar(select(kind.id).where(kind.name == name))
+    if taken is not None and taken != own:
+        raise Problem(409, f"the name {name!r} is taken")
+
+
+async def must_be_channels(db: AsyncSession, ids: Sequence[str]) -> None:
+    """Raise `Problem` 422 for the id of no channel."""
+    found = set(await db.scalars(select(AlertChannel.id).where(AlertChannel.id.in_(ids or [""]))))
+    for index, one in enumerate(ids):
+        if one not in found:
+            detail = f"there is no channel {one}"
+            raise Problem(
+                422,
+                detail,
+                errors=[{"in": "body", "pointer": f"/channels/{index}", "detail": detail}],
+            )

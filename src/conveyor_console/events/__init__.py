@@ -1,0 +1,1 @@
+"""Live events over HTTP: one stream (SSE) per reader."""

@@ -1,0 +1,1 @@
+"""Webhooks out: endpoints of others that are told what happens here."""
