@@ -52,7 +52,7 @@ format: $(STAMP) ## Format and fix what can be fixed
 bench: $(STAMP) $(BENCH_STAMP) ## Run the benchmarks against the peers (ARGS are passed on)
 	@BENCH_PYTHON_CONVEYOR=$(CURDIR)/$(BIN)/python .venv-bench/bin/python benchmarks/run.py $(ARGS)
 
-bench-features: $(STAMP) ## Measure what limits, schedules and workflows cost, on each store
+bench-features: $(STAMP) ## Measure what limits, schedules, workflows and transactions cost
 	@$(BIN)/python -m benchmarks.features $(ARGS)
 
 $(BENCH_STAMP): requirements/bench.txt scripts/setup.sh

@@ -3,21 +3,21 @@
 
     python -m benchmarks.features [--n 20000] [--stores redis,postgres,sqlite] [--out DIR]
 
-- **limits**: no-op tasks drained by one worker, plain, then with a limit that never binds (a rate,
-  a slot per key), then with fairness between a thousand keys. The ratio to plain is what counts.
+- **limits**: no-op tasks drained by one worker with limits off, then with a limit that never binds
+  (a rate, slots, slots per key), then with fairness between a thousand keys. The ratio to off
+  counts.
 - **schedules**: so many schedules are due at once; from the moment of their nominal time until the
   last of their tasks is stored.
 - **workflows**: nodes a second, by the shape of the graph (`flow_nodes.py`).
+- **transactions**: tasks a second that are enqueued in the user's session (`transactions.py`).
 
-Servers of our own on 127.0.0.1, as in `run.py`.
+Servers of our own on 127.0.0.1, as in `run.py`. A figure that did not come in time is null.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import math
 import os
 import subprocess
 import sys
@@ -25,7 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flow_nodes
+from benchmarks import flow_nodes, transactions
+from benchmarks.features_report import as_json, as_tables
 from benchmarks.servers import Store, Stores
 from conveyor import Concurrency, Conveyor, Rate
 from conveyor.brokers.url import connect
@@ -34,6 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLENTY = Rate("1000000/s", burst=1_000_000)
 KEYS = 1_000
 PATIENCE = 120.0
+TO_START = 15.0
+"""Seconds that a keeper may take to start and to read the schedules."""
 
 app = Conveyor(os.environ.get("CONVEYOR_URL"))
 
@@ -48,6 +51,11 @@ async def rated(number: int) -> int:
     return number
 
 
+@app.task(queue="features", concurrency=Concurrency(1_000))
+async def held(number: int) -> int:
+    return number
+
+
 @app.task(queue="features", concurrency=Concurrency(1_000, key=lambda number: number % KEYS))
 async def slotted(number: int) -> int:
     return number
@@ -58,11 +66,19 @@ async def fair(number: int) -> int:
     return number
 
 
-KINDS = {"plain": plain, "rate limit": rated, "slots per key": slotted, "fair": fair}
+OFF = "limits off"
+KINDS = {
+    OFF: plain,
+    "rate limit on": rated,
+    "slots on": held,
+    "slots per key on": slotted,
+    "fairness on": fair,
+}
 
 
-async def drain(url: str, kind: str, count: int) -> float:
-    """Return the tasks a second that one worker drains of a queue that was filled before."""
+async def drain(url: str, kind: str, count: int) -> float | None:
+    """Return the tasks a second that one worker drains of a queue that was filled before; None
+    when it was not through in time."""
     app.url = url
     async with app:
         task = KINDS[kind]
@@ -79,7 +95,7 @@ async def drain(url: str, kind: str, count: int) -> float:
             await asyncio.to_thread(worker.wait)
 
 
-async def _rate(inspector: Any, count: int) -> float:
+async def _rate(inspector: Any, count: int) -> float | None:
     begun = time.perf_counter()
     first, first_count = 0.0, 0
     while time.perf_counter() - begun < PATIENCE:
@@ -91,40 +107,52 @@ async def _rate(inspector: Any, count: int) -> float:
         if ended >= count:
             return (count - first_count) / max(0.001, now - first)
         await asyncio.sleep(0.02)
-    return math.nan
+    return None
 
 
-async def schedules(url: str, count: int) -> float:
-    """Return the seconds from the nominal time of so many schedules to the last of their tasks."""
+async def schedules(url: str, count: int) -> float | None:
+    """Return the seconds from the nominal time of so many schedules to the last of their tasks;
+    None when they were not stored within the minute."""
     app.url = url
     async with app:
         for start in range(0, count, 200):
             names = range(start, min(start + 200, count))
             await asyncio.gather(
-                *(app.schedules.create(f"s{n}", plain.bind(n), cron="* * * * *") for n in names)
+                *(
+                    app.schedules.create(f"s{n}", plain.bind(n), cron="* * * * *", catch_up="none")
+                    for n in names
+                )
             )
+        nominal = await _quiet_minute()
         command = [sys.executable, "-m", "conveyor", "keeper", "benchmarks.features:app"]
         keeper = subprocess.Popen(  # noqa: ASYNC220 - as above
             [*command, "--url", url], cwd=ROOT, stderr=subprocess.DEVNULL
         )
         try:
-            return await _late(await app.inspector(), count)
+            return await _late(await app.inspector(), nominal, count)
         finally:
             keeper.terminate()
             await asyncio.to_thread(keeper.wait)
 
 
-async def _late(inspector: Any, count: int) -> float:
-    """Wait for the first whole minute whose fires are all stored."""
-    nominal, begun = 0.0, time.perf_counter()
-    while time.perf_counter() - begun < PATIENCE:
-        number = sum((await inspector.counts()).values())
-        if not number:
-            nominal = time.time() // 60 * 60 + 60
-        elif number >= count:
-            return time.time() - nominal
-        await asyncio.sleep(0.01)
-    return math.nan
+async def _quiet_minute() -> float:
+    """Return the next whole minute, once it is far enough away for a keeper to be up by then."""
+    now = time.time()
+    if now % 60 > 60 - TO_START:
+        await asyncio.sleep(60 - now % 60)
+    return time.time() // 60 * 60 + 60
+
+
+async def _late(inspector: Any, nominal: float, count: int) -> float | None:
+    await asyncio.sleep(nominal - 1 - time.time())
+    # A keeper that starts just after a whole minute still fires that one.
+    before = sum((await inspector.counts()).values())
+    await asyncio.sleep(max(0.0, nominal - time.time()))
+    while (late := time.time() - nominal) < 60:
+        if sum((await inspector.counts()).values()) >= before + count:
+            return late
+        await asyncio.sleep(0.02)
+    return None
 
 
 async def workflows(url: str, count: int) -> dict[str, float]:
@@ -160,27 +188,16 @@ def measure(store: Store, options: argparse.Namespace) -> dict[str, Any]:
     rates = {kind: asyncio.run(drain(fresh(), kind, options.n)) for kind in KINDS}
     return {
         "drain_per_second": rates,
-        "to_plain": {kind: rate / rates["plain"] for kind, rate in rates.items()},
+        "to_off": {kind: _ratio(rate, rates[OFF]) for kind, rate in rates.items()},
         "schedules_due_at_once": options.schedules,
         "schedules_seconds": asyncio.run(schedules(fresh(), options.schedules)),
         "workflow_nodes_per_second": asyncio.run(workflows(fresh(), options.n // 2)),
+        "transactions": asyncio.run(transactions.measure(fresh(), max(20, options.n // 10))),
     }
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Return the figures for people."""
-    lines = ["| store | " + " | ".join(KINDS) + " | schedules due at once | nodes/s |"]
-    lines.append("|---" * (len(KINDS) + 3) + "|")
-    for name, row in found.items():
-        cells = [
-            f"{row['drain_per_second'][kind]:,.0f}/s ({row['to_plain'][kind]:.2f}×)"
-            for kind in KINDS
-        ]
-        cells.append(f"{row['schedules_due_at_once']:,} in {row['schedules_seconds']:.2f} s")
-        nodes = row["workflow_nodes_per_second"].items()
-        cells.append(", ".join(f"{shape} {rate:,.0f}" for shape, rate in nodes))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _ratio(rate: float | None, base: float | None) -> float | None:
+    return rate / base if rate is not None and base else None
 
 
 def main() -> None:
@@ -193,14 +210,15 @@ def main() -> None:
     options = parser.parse_args()
     names = options.stores.split(",")
     found: dict[str, dict[str, Any]] = {}
+    options.out.mkdir(parents=True, exist_ok=True)
     with Stores(names) as stores:
         for name in names:
             found[name] = measure(stores[name], options)
-            sys.stderr.write(f"{name}: {json.dumps(found[name])}\n")
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "features.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.out / "features.md").write_text(table(found) + "\n")
-    sys.stdout.write(table(found) + "\n")
+            # After each store: a run that is cut short has told something.
+            (options.out / "features.json").write_text(as_json(found))
+            (options.out / "features.md").write_text(as_tables(found))
+            sys.stderr.write(f"{name}: done\n")
+    sys.stdout.write(as_tables(found))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ from typing_extensions import Unpack
 from conveyor.client import UNTIL_COMMITTED, Client, TaskHandle, conflict_of, created_or_raise
 from conveyor.connections import Connections, running_loop
 from conveyor.context import running_task
+from conveyor.core import defaults
 from conveyor.core.amounts import seconds
 from conveyor.core.codec import MAX_PAYLOAD, decoder
 from conveyor.core.errors import InvalidOption, InvalidURL, UnknownTask
+from conveyor.core.limits import SharedLimits
 from conveyor.core.record import new_task
 from conveyor.core.retry import Retry
 from conveyor.defining import Defaults, TaskOptions, definer, policy_of
@@ -59,7 +61,8 @@ class Conveyor(Connections, Scheduling):
     process: the mapping it yields is `current_task().state`. `retry` and `result_ttl` (seconds)
     are the defaults of all tasks. `keys` seal the arguments that tasks name in `encrypt`; `offload`
     says where large arguments go. `sessions` (an SQLAlchemy sessionmaker of either kind) are for
-    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers watch.
+    transactional tasks; `outbox` (an engine or URL) is the database whose outbox workers and
+    keepers watch.
 
     Nothing connects before the first use. `async with app:` closes everything at its end.
     """
@@ -71,7 +74,7 @@ class Conveyor(Connections, Scheduling):
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
         retry: Retry | None = None,
-        result_ttl: float | timedelta = 86_400.0,
+        result_ttl: float | timedelta = defaults.RESULT_TTL,
         keys: Keyring | None = None,
         offload: Offload | None = None,
         sessions: Sessions | None = None,
@@ -93,6 +96,7 @@ class Conveyor(Connections, Scheduling):
         self.sessions = sessions
         self.outbox = outbox
         self.definitions: dict[str, TaskDefinition[..., Any, Any]] = {}
+        self._limits = SharedLimits()
         self._push = push_chain(self.middleware, self._push_one)
 
     # -- definitions
@@ -125,7 +129,7 @@ class Conveyor(Connections, Scheduling):
         `version` counts incompatible changes of the signature, `migrate` turns the arguments of an
         older version into those of the next, `aliases` are names it had before; `encrypt` names
         parameters to be sealed with the app's keys. Raises `InvalidOption` for a value that makes
-        no sense or a name that is taken.
+        no sense, a name that is taken, or a limit that another task states otherwise.
         """
         defaults = Defaults(
             dispatcher=self, retry=self.retry, result_ttl=self.result_ttl, packing=self.packing
@@ -147,6 +151,8 @@ class Conveyor(Connections, Scheduling):
             from conveyor.transactions.lending import must_fit
 
             must_fit(self.sessions, definition.name, is_async=definition.is_async)
+        if definition.rules is not None:
+            self._limits.add(definition.name, definition.rules.limits)
         self.definitions[definition.name] = definition
         return definition
 

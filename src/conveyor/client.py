@@ -36,6 +36,7 @@ FLUSH = 1_000
 """Tasks that share one round trip at most."""
 _FIRST_LOOK, _LONGEST_PAUSE = 0.001, 0.1
 _NOT_YET = 0.02
+_REPEATED = 10_000
 UNTIL_COMMITTED = 10.0
 """Seconds that a handle waits for the commit of the session its task was enqueued with."""
 
@@ -79,6 +80,7 @@ class TaskHandle(Generic[T]):
         now = asyncio.get_running_loop().time
         began = now()
         while True:
+            self._follow()
             left = None if timeout is None else max(0.0, timeout - (now() - began))
             try:
                 return await self._client.wait(self.id, left)
@@ -86,6 +88,11 @@ class TaskHandle(Generic[T]):
                 if now() - began >= self._patience or left == 0:
                     raise
             await asyncio.sleep(_NOT_YET)
+
+    def _follow(self) -> None:
+        """Through an outbox it shows after the commit that the task is an older one."""
+        if self._patience and (older := self._client.repeated.get(self.id)) is not None:
+            self.id, self.created = older, False
 
     def result_sync(self, timeout: float | None = None) -> T:
         """Wait for the result from synchronous code; as `result`."""
@@ -98,11 +105,13 @@ class TaskHandle(Generic[T]):
 
     async def info(self) -> TaskInfo:
         """Return everything the broker knows of the task. Raises `TaskNotFound`."""
+        self._follow()
         return await self._client.broker.inspector.get(self.id)
 
     async def why(self) -> list[Reason]:
         """Say why the task is not running: every gate it stands before, the most decisive first,
         with what opens it. Raises `TaskNotFound`."""
+        self._follow()
         return await explain(self._client.broker, self.id, SystemClock.time())
 
     async def cancel(self, reason: str = "") -> State:
@@ -110,6 +119,7 @@ class TaskHandle(Generic[T]):
         waiting, `running` when its worker has been told, a final state when it was too late.
         Raises `TaskNotFound`, or `InvalidOption` for a reason that is no text."""
         stored_text(reason, "reason")
+        self._follow()
         states = await self._client.broker.cancel([self.id], reason=reason)
         if self.id not in states:
             raise TaskNotFound(self.id)
@@ -149,6 +159,14 @@ class Client:
         self._results = ResultWatch(broker)
         self.homes: Any = None
         """What `conveyor.transactions` knows of the broker."""
+        self.repeated: dict[str, str] = {}
+        """Tasks of an outbox that were older ones: the newest ten thousand."""
+
+    def repeats(self, task_id: str, older: str) -> None:
+        """Note that a task of an outbox was an older one, for its handles."""
+        self.repeated[task_id] = older
+        if len(self.repeated) > _REPEATED:
+            del self.repeated[next(iter(self.repeated))]
 
     async def close(self) -> None:
         """Finish what is being pushed, stop waiting for results, close the broker."""

@@ -56,8 +56,6 @@ __all__ = [
 ]
 
 _ASK_AGAIN = 1.0
-_KEYS = 10_000
-"""Keys of a limit that are looked at for a pause that is there."""
 _WAITS = "waits "
 _WORTH_SAYING = 0.5
 """Seconds of waiting from which on a task's progress says what it waits for."""
@@ -128,14 +126,8 @@ class Limit:
         task = running_task()
         if task is not None:
             by = by or f"task {task.id}"
-            if await self._closed_until() > (inf if end is None else end):
-                return
-        await broker.gates.close(self.name, self.key, end, Pause(reason, by, now))
-
-    async def _closed_until(self) -> float:
-        found = await (await self._gates()).look(self.name, _KEYS)
-        mine = [info.state.closed_until for info in found if info.key == (self.key or "")]
-        return max(mine, default=0.0)
+        note = Pause(reason, by, now)
+        await broker.gates.close(self.name, self.key, end, note, extend=task is not None)
 
     def _must_exist(self) -> None:
         """Refuse a bucket beside those that tasks draw from: a key too many, or one that lacks."""

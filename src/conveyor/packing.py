@@ -37,9 +37,7 @@ class Packing:
     def pack(self, task: Task, definition: Definition) -> Task:
         """Return the task with its payload as it is stored. Blocks while a blob is written."""
         call = split(task.payload)
-        sealed = []
-        if definition.encrypt and self.keys is not None and (call.args or call.kwargs):
-            sealed = self.keys.seal(call, task, definition.encrypt, definition.signature)
+        sealed = self.seal(call, task, definition)
         payload, digest = task.payload, task.digest
         if definition.encrypt and digest is not None:
             # A digest of the plain call would let anybody try out what a short secret is.
@@ -51,6 +49,15 @@ class Packing:
             blob = self.offload.put(payload)
             payload = wrap(_EMPTY, Wrapping(definition.version, keys, blob))
         return msgspec.structs.replace(task, payload=payload, digest=digest)
+
+    def seal(
+        self, call: Call, task: Task, definition: Definition, *, steady: bool = False
+    ) -> list[Sealed]:
+        """Encrypt the arguments that the definition wants sealed, putting nil in their place."""
+        if not definition.encrypt or self.keys is None or not (call.args or call.kwargs):
+            return []
+        fields, signature = definition.encrypt, definition.signature
+        return self.keys.seal(call, task, fields, signature, steady=steady)
 
     def unpack(self, task: Task, definition: Definition) -> bytes:
         """Return a plain payload for the definition as it is now. Raises `LookupError` or

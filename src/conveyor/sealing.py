@@ -5,19 +5,22 @@
     @app.task(encrypt=("card",))
     async def charge(customer: int, card: str) -> None: ...
 
-A sealed argument is bound to its task: to its id, its name and its place in the call. To rotate,
-add a key and make it the current one; old keys stay until nothing sealed with them is left.
+A sealed argument is bound to its task: to its id (in a workflow to the run and the node, in a
+schedule to that), its name and its place in the call. To rotate, add a key and make it the current
+one; old keys stay until nothing sealed with them is left.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from conveyor.core.envelope import Call, Sealed
 from conveyor.core.errors import InvalidOption
+from conveyor.core.run import parse_flow
 from conveyor.core.task import Task
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class Keyring:
         if not isinstance(given, Mapping) or not given:
             raise InvalidOption("Keyring: a dict of key ids and keys, one at least")
         self._ciphers = {key_id: _cipher(key_id, key) for key_id, key in keys.items()}
+        self._nonces = {key_id: _nonce_key(key) for key_id, key in keys.items()}
         self.current = current if current is not None else list(keys)[-1]
         if self.current not in self._ciphers:
             raise InvalidOption(f"Keyring(current={self.current!r}): no such key")
@@ -56,19 +60,27 @@ class Keyring:
         return frozenset(self._ciphers)
 
     def seal(
-        self, call: Call, task: Task, fields: Iterable[str], signature: Signature
+        self,
+        call: Call,
+        task: Task,
+        fields: Iterable[str],
+        signature: Signature,
+        *,
+        steady: bool = False,
     ) -> list[Sealed]:
-        """Encrypt these arguments of a call, putting nil in their place."""
+        """Encrypt these arguments of a call, putting nil in their place. `steady`: the same
+        arguments of the same task look the same each time they are sealed.
+        """
         sealed: list[Sealed] = []
         nil = type(call.args[0] if call.args else next(iter(call.kwargs.values())))(b"\xc0")
         for name in fields:
             where = signature.place(name, len(call.args), call.kwargs)
             if where is None:
                 continue
-            nonce = os.urandom(_NONCE_BYTES)
             plain = bytes(call.args[where] if isinstance(where, int) else call.kwargs[where])
-            cipher = self._ciphers[self.current]
-            data = cipher.encrypt(nonce, plain, _bound_to(task, where))
+            cipher, bound = self._ciphers[self.current], _bound_to(task, where)
+            nonce = self._nonce(bound, plain) if steady else os.urandom(_NONCE_BYTES)
+            data = cipher.encrypt(nonce, plain, bound)
             sealed.append(Sealed(where, self.current, nonce, data))
             if isinstance(where, int):
                 call.args[where] = nil
@@ -92,12 +104,37 @@ class Keyring:
                 f"the sealed argument {field.where!r} is damaged, or was sealed for another task"
             ) from None
 
+    def _nonce(self, bound: bytes, plain: bytes) -> bytes:
+        """Return a nonce that only the same text in the same place gets again, from a keyed hash:
+        as unguessable as a random one, and never the same for two texts."""
+        text = len(bound).to_bytes(4) + bound + plain
+        key = self._nonces[self.current]
+        return hashlib.blake2b(text, key=key, digest_size=_NONCE_BYTES).digest()
+
     def __repr__(self) -> str:
         return f"<keyring of {len(self._ciphers)} key(s), current {self.current!r}>"
 
 
 def _bound_to(task: Task, where: int | str) -> bytes:
-    return f"{task.id}\0{task.name}\0{where!r}".encode()
+    return f"{_seat(task)}\0{task.name}\0{where!r}".encode()
+
+
+def _seat(task: Task) -> str:
+    """Return what a task is that is known when its arguments are sealed. A node is sealed with its
+    graph, before its task has an id, and once for all its retries and children; so is a schedule,
+    for all its fires."""
+    terms = task.terms
+    if terms is not None and terms.flow is not None:
+        return f"{parse_flow(terms.flow)[0]}/{terms.node}"
+    if terms is not None and terms.schedule is not None:
+        return f"schedule {terms.schedule}"
+    return task.id
+
+
+def _nonce_key(key: bytes | str) -> bytes:
+    # A key of its own: one key is not to serve two purposes.
+    raw = base64.b64decode(key) if isinstance(key, str) else key
+    return hashlib.blake2b(b"nonces of steady seals", key=raw, digest_size=32).digest()
 
 
 def _cipher(key_id: Any, key: Any) -> AESGCM:

@@ -5,7 +5,7 @@ from conveyor.flows.export import to_mermaid
 from conveyor.flows.handle import WorkflowHandle
 from conveyor.flows.nodes import MapNode, Node
 from conveyor.flows.overview import NodeInfo, RunInfo
-from conveyor.flows.steps import step
+from conveyor.flows.steps import step, step_sync
 from conveyor.flows.streams import Results
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Workflow",
     "WorkflowHandle",
     "step",
+    "step_sync",
     "to_mermaid",
 ]

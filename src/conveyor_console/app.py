@@ -21,6 +21,7 @@ from conveyor_console.console import Console
 from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
+from conveyor_console.kit.ids import new_id
 from conveyor_console.kit.requests import BodyLimit, SafeHeaders
 from conveyor_console.settings import Settings
 from conveyor_console.system.router import probes
@@ -37,18 +38,16 @@ def create_app(
     settings: Settings | None = None,
     *,
     clock: Clock | None = None,
-    new_id: Callable[[], str] | None = None,
+    new_id: Callable[[], str] = new_id,
     passwords: Passwords | None = None,
 ) -> FastAPI:
     """Make the console of a queue. Raises `InvalidOption` for settings that cannot be."""
-    from uuid_utils import uuid7
-
     settings = (settings or Settings()).with_secret()
     console = Console(
         queue,
         settings,
         clock or SystemClock(),
-        new_id or (lambda: str(uuid7())),
+        new_id,
         passwords or Passwords(),
     )
 

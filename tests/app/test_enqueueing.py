@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conveyor import Conveyor
+from conveyor import Conveyor, Rate
 from conveyor.core.errors import (
     IdempotencyConflict,
     InvalidArguments,
@@ -119,6 +119,11 @@ def test_options_that_make_no_sense_are_refused_where_they_are_said(sqlite_url: 
     app.task(name="same")(lambda: 1)
     with pytest.raises(InvalidOption, match="two tasks are named 'same'"):
         app.task(name="same")(lambda: 2)
+    app.task(name="call", rate_limit=Rate("50/s", name="crm"))(lambda: 1)
+    other = app.task(name="sync", rate_limit=Rate("40/s", name="crm"))
+    with pytest.raises(InvalidOption, match=r"50/s.* for task 'call' and .*40/s.* for task 'sync'"):
+        other(lambda: 1)
+    assert "sync" not in app.definitions
     with pytest.raises(UnknownTask, match="no task is named 'sam'; did you mean same"):
         app.definition("sam")
 

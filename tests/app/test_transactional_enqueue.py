@@ -17,34 +17,24 @@ from conveyor import Conveyor, Debounce, Middleware
 from conveyor.core.errors import IdempotencyConflict, InvalidOption, SchemaMismatch
 from conveyor.core.task import NewTask, State
 from conveyor.limits import Concurrency, Unique
-from conveyor.transactions import create_tables, create_tables_sync, sound_savepoints
+from conveyor.transactions import create_tables_sync, sound_savepoints
 from conveyor.transactions.outbox import waiting
-from tests.running import Stopwatch, at_work
-from tests.sessions import Base, Boom, Order, async_url, counts, define, sync_url
+from tests.running import AT_ONCE, Stopwatch, at_work
+from tests.sessions import (
+    Base,
+    Boom,
+    Order,
+    async_url,
+    counts,
+    define,
+    sessions,
+    sync_url,
+    user_url,
+)
 from tests.worker.harness import soon
 
+__all__ = ["sessions", "user_url"]
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=["same database", "outbox"])
-def user_url(request: pytest.FixtureRequest, broker_url: str, tmp_path: Path) -> str:
-    """The user's database: the broker's own, or another one."""
-    if request.param == "outbox":
-        return f"sqlite:///{tmp_path / 'shop.db'}"
-    if broker_url.startswith("redis"):
-        pytest.skip("Redis is never the user's database")
-    return broker_url
-
-
-@pytest.fixture
-async def sessions(user_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    engine = create_async_engine(async_url(user_url))
-    sound_savepoints(engine)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    await create_tables(engine)
-    yield async_sessionmaker(engine, expire_on_commit=False)
-    await engine.dispose()
 
 
 @pytest.fixture
@@ -55,6 +45,17 @@ def plain_sessions(user_url: str) -> Iterator[sessionmaker[Session]]:
     create_tables_sync(engine)
     yield sessionmaker(engine, expire_on_commit=False)
     engine.dispose()
+
+
+@pytest.fixture
+async def app(
+    broker_url: str,
+    sessions: async_sessionmaker[AsyncSession],
+    plain_sessions: sessionmaker[Session],
+) -> AsyncIterator[Conveyor]:
+    """Closed before the engines are: its relay may still be clearing the outbox."""
+    async with Conveyor(broker_url, retry=AT_ONCE) as app:
+        yield app
 
 
 async def emptied(sessions: async_sessionmaker[AsyncSession]) -> None:
@@ -166,6 +167,22 @@ async def test_a_key_is_idempotent(
             await within.enqueue(2)
     assert (again.id, again.created) == (first.id, False)
     await emptied(sessions)
+    assert await counts(app) == 1
+
+
+async def test_a_key_that_an_older_task_has_leads_to_that_task(
+    app: Conveyor, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """Also when the outbox has relayed the older one, and learns of it after the commit only."""
+    ship = define(app)
+    first = await ship.with_options(key="order-1").enqueue(1)
+    async with sessions() as session, session.begin():
+        again = await ship.with_options(session=session, key="order-1").enqueue(1)
+    await emptied(sessions)
+    async with at_work(app):
+        assert await again.result(timeout=10) == 1
+    assert (again.id, again.created) == (first.id, False)
+    assert (await again.info()).id == first.id
     assert await counts(app) == 1
 
 

@@ -19,8 +19,6 @@ from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ok
 from tests.conformance.test_postgres_gates import rig
 from tests.servers import PostgresServer
 
-NOW = 4_000_000_000.0
-CASES = 400
 WORKERS = 4
 
 __all__ = ["rig"]

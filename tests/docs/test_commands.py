@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import typer
 
-from conveyor.cli.main import app
+from conveyor.cli.main import add_commands, app
 from tests.docs.pages import code_spans, name_of, pages
 
+add_commands(app)
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
 

@@ -11,33 +11,31 @@ from conveyor.brokers.adapting import learned_rates, speed_up
 from conveyor.core.task import State
 from conveyor.limits import Adapt, limit
 from tests.running import at_work, reached
-from tests.worker.harness import soon
-
-
-class TooManyRequests(Exception):
-    status = 429
+from tests.worker.apps import PARTNER, refused
+from tests.worker.harness import TARGET, soon
 
 
 async def rate_of(app: Conveyor) -> float | None:
     return next((info.state.rate for info in await limit("partner", app=app).info()), None)
 
 
-@pytest.mark.parametrize("kind", ["loop", "thread"])
+@pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_a_refused_task_slows_its_limit_and_time_brings_it_back(
     app: Conveyor, kind: str
 ) -> None:
     broker = (await app.client()).broker
-    adapting = Rate("100/s", burst=10, name="partner", adapt=Adapt(least="1/s", recover=100))
-
-    def sync() -> None:
-        raise TooManyRequests
 
     async def call() -> None:
-        sync()
+        refused.fn()
 
-    task = app.task(name="call", rate_limit=adapting)(call if kind == "loop" else sync)
+    define = app.task(
+        name=refused.name,
+        rate_limit=PARTNER,
+        executor="process" if kind == "process" else "auto",
+    )
+    task = define(call if kind == "loop" else refused.fn)
     handle = await task.with_options(max_attempts=1).enqueue()
-    async with at_work(app):
+    async with at_work(app, target=TARGET):
         await reached(handle, State.FAILED)
 
         async def slowed() -> bool:

@@ -260,6 +260,20 @@ async def test_a_unique_task_names_the_one_in_its_way(app: Conveyor) -> None:
         assert (await reindex.enqueue(7)).created
 
 
+async def test_debounce_may_run_with_the_first_arguments(app: Conveyor) -> None:
+    runs: list[int] = []
+
+    @app.task(debounce=Debounce(0.3, keep="first"))
+    async def publish(price: int) -> None:
+        runs.append(price)
+
+    first, *others = [await publish.enqueue(price) for price in (1, 2, 3)]
+    assert [(other.id, other.created) for other in others] == [(first.id, False)] * 2
+    async with at_work(app):
+        await others[-1].result(10)
+    assert runs == [1]
+
+
 async def test_debounce_runs_once_with_the_newest_arguments(app: Conveyor) -> None:
     runs: list[int] = []
 

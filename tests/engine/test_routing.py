@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from conveyor import Conveyor
+from conveyor import Concurrency, Conveyor
 from conveyor.core.errors import IdempotencyConflict
 from conveyor.core.task import Pause, State
 from tests.running import Stopwatch, at_work, ended, reached
@@ -41,6 +41,34 @@ async def test_an_unknown_name_is_parked_until_a_worker_knows_it(
                 assert await handle.result(10) == 2
         assert (await handle.info()).flags == ()
     assert "no definition is named 'new.feature' here" in caplog.text
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_parked_gated_tasks_come_back_as_their_gates_let_them(
+    app: Conveyor, broker_url: str, *, beside: bool
+) -> None:
+    """Not one slot a second, for which no time here is long enough; nor while a worker that does
+    not know them is at work."""
+    async with Conveyor(broker_url) as newer:
+
+        @newer.task(name="new.feature", concurrency=Concurrency(1))
+        async def feature(n: int) -> int:
+            return n
+
+        handles = await newer.enqueue_many(feature.bind(n) for n in range(40))
+
+        async def all_parked() -> bool:
+            infos = [await handle.info() for handle in handles]
+            return all("unroutable" in info.flags for info in infos)
+
+        async with at_work(app):
+            await soon(all_parked)
+            if beside:
+                async with at_work(newer):
+                    await asyncio.gather(*(handle.result(20) for handle in handles))
+        if not beside:
+            async with at_work(newer):
+                await asyncio.gather(*(handle.result(20) for handle in handles))
 
 
 async def test_a_producer_run_as_a_script_is_understood(app: Conveyor) -> None:

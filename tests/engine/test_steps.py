@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from conveyor import Conveyor, TaskFailed
 from conveyor.core.errors import NotInTask
-from conveyor.workflows import step
+from conveyor.workflows import step, step_sync
 from tests.running import at_work
 
 
@@ -88,3 +89,57 @@ async def test_a_step_belongs_into_a_task() -> None:
 
     with pytest.raises(NotInTask):
         await step("x", one)
+
+
+async def test_a_step_of_a_task_in_a_thread_is_done_once(app: Conveyor) -> None:
+    ran: Counter[str] = Counter()
+    threads: set[int] = set()
+
+    def charge(amount: int) -> Receipt:
+        ran["charge"] += 1
+        threads.add(threading.get_ident())
+        return Receipt(amount)
+
+    def ship() -> str:
+        ran["ship"] += 1
+        if ran["ship"] < 3:
+            raise ConnectionError("no carrier")
+        return "shipped"
+
+    @app.task(name="order")
+    def order(amount: int) -> list[Any]:
+        threads.add(threading.get_ident())
+        receipt = step_sync("charge", charge, amount)
+        assert isinstance(receipt, Receipt)
+        return [receipt.number, step_sync("ship", ship)]
+
+    async with at_work(app, concurrency=1):
+        assert await (await order.enqueue(7)).result(20) == [7, "shipped"]
+    assert ran == {"charge": 1, "ship": 3}
+    assert threading.get_ident() not in threads
+
+
+async def test_a_step_in_a_thread_is_refused_as_any_other(app: Conveyor) -> None:
+    async def one() -> int:
+        return 1
+
+    def two() -> int:
+        return 2
+
+    @app.task(name="twice")
+    def twice() -> int:
+        return step_sync("same", two) + step_sync("same", two)
+
+    @app.task(name="wrong")
+    def wrong() -> Any:
+        return step_sync("one", one)
+
+    async with at_work(app):
+        handle = await twice.with_options(max_attempts=1).enqueue()
+        with pytest.raises(TaskFailed, match=r"step 'same' was used twice in task twice"):
+            await handle.result(20)
+        handle = await wrong.with_options(max_attempts=1).enqueue()
+        with pytest.raises(TaskFailed, match="is async, use it in an async task"):
+            await handle.result(20)
+    with pytest.raises(NotInTask):
+        step_sync("x", two)

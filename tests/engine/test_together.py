@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from conveyor import Concurrency, Conveyor
-from conveyor.errors import InvalidOption, InvalidWorkflow
+from conveyor.errors import InvalidWorkflow
 from conveyor.sealing import Keyring
 from tests.running import at_work
 
@@ -37,25 +37,6 @@ async def test_a_node_keeps_the_limits_of_its_task(app: Conveyor) -> None:
     assert most["now"] == 2
 
 
-async def test_limits_by_argument_need_arguments_that_are_known(app: Conveyor) -> None:
-    @app.task
-    async def tenant() -> str:
-        return "acme"
-
-    @app.task(concurrency=Concurrency(1, key=lambda name: name))
-    async def call(name: str) -> str:
-        return name
-
-    known = app.workflow("known")
-    known.returns(known.add(call, "acme"))
-    async with at_work(app):
-        assert await (await known.enqueue()).result(10) == "acme"
-    flow = app.workflow("unknown")
-    first = flow.add(tenant)
-    with pytest.raises(InvalidWorkflow, match="limits go by arguments"):
-        flow.add(call, first.result)
-
-
 async def test_a_node_is_for_the_version_that_built_it(app: Conveyor) -> None:
     @app.task(version=2, migrate={1: lambda args, kwargs: (("migrated",), {})})
     async def greet(name: str) -> str:
@@ -73,7 +54,17 @@ async def test_secrets_do_not_go_into_what_is_stored_in_the_clear(broker_url: st
         @app.task(encrypt=("card",))
         async def charge(card: str) -> None: ...
 
-        with pytest.raises(InvalidWorkflow, match="sealed"):
-            app.workflow("pay").add(charge, "4111")
-        with pytest.raises(InvalidOption, match="sealed"):
-            await app.schedules.create("pay", charge.bind("4111"), every=60)
+        inner, outer = app.workflow("inner"), app.workflow("outer")
+        inner.add(charge, "4111")
+        outer.include(inner)
+        with pytest.raises(InvalidWorkflow, match="in the outermost workflow only"):
+            await outer.enqueue()
+        flow = app.workflow("pay")
+        flow.add(charge, flow.input("card"))
+        with pytest.raises(InvalidWorkflow, match="'card' is sealed, and what it gets here"):
+            await flow.enqueue(card="4111")
+        mapped = app.workflow("many")
+        mapped.map(charge, ["4111"])
+        with pytest.raises(InvalidWorkflow, match="an item of a map"):
+            await mapped.enqueue()
+        assert await app.schedules.list() == []

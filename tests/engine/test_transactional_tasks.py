@@ -18,29 +18,11 @@ from conveyor.core.errors import InvalidOption
 from conveyor.core.task import State
 from conveyor.transactions import create_tables, locks
 from tests.running import AT_ONCE, at_work, ended
-from tests.sessions import Base, Order, async_url, sync_url
+from tests.sessions import Base, Order, async_url, sessions, sync_url, user_url
 from tests.worker.harness import soon
 
+__all__ = ["sessions", "user_url"]
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=["same database", "elsewhere"])
-def user_url(request: pytest.FixtureRequest, broker_url: str, tmp_path: Path) -> str:
-    if request.param == "elsewhere":
-        return f"sqlite:///{tmp_path / 'shop.db'}"
-    if broker_url.startswith("redis"):
-        pytest.skip("Redis is never the user's database")
-    return broker_url
-
-
-@pytest.fixture
-async def sessions(user_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    engine = create_async_engine(async_url(user_url))
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    await create_tables(engine)
-    yield async_sessionmaker(engine, expire_on_commit=False)
-    await engine.dispose()
 
 
 @pytest.fixture

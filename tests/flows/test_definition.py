@@ -72,6 +72,18 @@ def node(**fields: Any) -> dict[str, Any]:
         ({"name": "w", "nodes": [{"name": "a", "map": "number", "window": "x"}]}, "window"),
         ({"name": "w", "nodes": [node()], "result": "b"}, "no node is named 'b'"),
         ({"name": "w", "nodes": [node(args=[1, 2, 3])]}, "node 'a' of 'w': number"),
+        ({"name": "w", "nodes": [{"name": "a", "workflow": 1}]}, "node 'a' of .* an object with"),
+        (
+            {
+                "name": "w",
+                "nodes": [{"name": "a", "workflow": {"name": "i", "nodes": [node(x=1)]}}],
+            },
+            "node 'a' of workflow 'w': node 'a' of workflow 'i': it has no x",
+        ),
+        (
+            {"name": "w", "nodes": [{"name": "a", "map": "number", "items": 1, "fail_fast": 1}]},
+            "fail_fast",
+        ),
         (" " * 5_000_000, "at most"),
     ],
 )
@@ -128,6 +140,37 @@ async def test_a_definition_runs_and_is_written_down_again() -> None:
         }
 
 
+async def test_a_workflow_within_a_definition() -> None:
+    inner = {
+        "name": "inner",
+        "nodes": [{"name": "greet", "task": "greet", "args": [{"name": {"$input": "name"}}]}],
+    }
+    definition = {
+        "name": "outer",
+        "nodes": [
+            {"name": "last", "task": "join", "args": [[{"$result": "sub"}, "!"]]},
+            {"name": "sub", "workflow": inner, "inputs": {"name": {"$result": "first.name"}}},
+            {"name": "first", "task": "person", "args": [{"$input": "first"}]},
+        ],
+        "result": "last",
+    }
+    loaded = app.workflow_from(definition)
+    again = app.workflow_from(json.dumps(loaded.as_plain()))
+    assert again.graph() == loaded.graph()
+    async with harness(app) as kit:
+        handle = await again.enqueue(first="ada")
+        await kit.drain()
+        assert await handle.result(1) == "hello ada !"
+
+
+def test_workflows_within_each_other_have_a_bound() -> None:
+    deep: Any = {"name": "w", "nodes": [node()]}
+    for _ in range(20):
+        deep = {"name": "w", "nodes": [{"name": "a", "workflow": deep}]}
+    with pytest.raises(InvalidWorkflow, match="10 deep: that is the limit"):
+        load(json.dumps(deep))
+
+
 def test_what_python_builds_json_can_say() -> None:
     flow = app.workflow("both")
     one = flow.add(person, flow.input("name"))
@@ -135,6 +178,9 @@ def test_what_python_builds_json_can_say() -> None:
         flow.add(greet, one.result)
     flow.map(number, range(5), window=2).reduce(join.with_options(queue="q"), mode="end")
     flow.wait_for("go", timeout=5).after(flow.sleep(3))
+    inner = app.workflow("within")
+    inner.add(number, inner.input("n"))
+    flow.include(inner, n=1)
     loaded = load(json.dumps(to_plain(flow.graph())))
     assert [n.edges for n in loaded.nodes] == [n.edges for n in flow.graph().nodes]
     assert [n.payload for n in loaded.nodes] == [n.payload for n in flow.graph().nodes]

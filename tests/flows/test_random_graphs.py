@@ -40,6 +40,7 @@ def graphs(draw: st.DrawFn) -> Graph:
                 "items": make(draw(st.integers(0, 5)), "items"),
                 "window": draw(st.integers(1, 3)),
                 "payload": make(([ITEM_OPERAND], {}), "item"),
+                "fail_fast": draw(st.booleans()),
             }
         elif plain:
             fields["payload"] = make(([Operand(("result", plain[-1]))], {}), "arguments")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from conveyor import Conveyor
+from conveyor import Concurrency, Conveyor
 from conveyor.core.condition import Operand
 from conveyor.core.graph import Edge, Graph, Node, successor_id
 from conveyor.core.outcome import Outcome
@@ -109,6 +110,35 @@ async def test_the_keeper_goes_on_with_what_a_worker_left(kit: Harness) -> None:
         await keeper.round()
         kit.clock.advance(2)
     assert await handle.status() == "cancelled"
+
+
+async def test_the_keeper_makes_no_relay_for_what_waits(kit: Harness) -> None:
+    """Nodes whose limits go by arguments may wait long; the keeper has no code to push them."""
+
+    @kit.app.task(name="one")
+    async def one() -> int:
+        return 1
+
+    @kit.app.task(name="call", concurrency=Concurrency(1, key=lambda n: n))
+    async def call(n: int) -> int:
+        return n
+
+    flow = kit.app.workflow("w")
+    first = flow.add(one)
+    flow.add(call.with_options(delay=3600), first.result)
+    flow.map(call.with_options(delay=3600), range(3)).after(first)
+    handle = await flow.enqueue()
+    sweeper = Sweeper(kit.broker, kit.clock)
+    async with asyncio.timeout(20):
+        while len(await kit.tasks()) < 5:
+            await kit.drain()
+    for _ in range(5):
+        await sweeper.round()
+        kit.clock.advance(11)
+    assert {task.name for task in await kit.tasks()} == {"one", "call"}
+    kit.clock.advance(3600)
+    await kit.drain()
+    assert await handle.status() == "succeeded"
 
 
 async def test_a_run_is_forgotten_when_its_time_has_come(kit: Harness) -> None:

@@ -54,6 +54,7 @@ def test_a_task_may_have_several_schedules_and_stays_what_it_is() -> None:
         ({"catch_up_window": -1}, InvalidOption, "catch_up_window=-1"),
         ({"jitter": 100_000}, InvalidOption, "at most a day"),
         ({"name": ""}, InvalidOption, "name=''"),
+        ({"overlaps": "skip"}, InvalidOption, "no option 'overlaps'; there are args, catch_up"),
         ({"name": "a\nb"}, InvalidOption, "printable"),
         ({"args": [1, 2]}, InvalidArguments, "report"),
         ({"kwargs": {"who": 1}}, InvalidArguments, "who"),

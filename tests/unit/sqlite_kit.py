@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from conveyor.brokers.base import Settlement, Step
 from conveyor.brokers.sqlite.broker import SQLiteBroker
@@ -15,6 +17,21 @@ from conveyor.core.lifecycle import decide
 from conveyor.core.outcome import Succeeded
 from conveyor.core.task import Lease, NewTask, Task
 from conveyor.system import new_id
+from conveyor.testing.clock import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def broker(clock: ManualClock) -> AsyncIterator[SQLiteBroker]:
+    made = SQLiteBroker("sqlite://", clock=clock)
+    await made.open()
+    await made.renew(["w"], 1e9)
+    yield made
+    await made.close()
 
 
 def task(**fields: Any) -> NewTask:

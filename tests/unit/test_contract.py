@@ -21,7 +21,11 @@ def before(a: int, b: str = "") -> None: ...
 def same(a: int, b: str = "") -> None: ...
 def more(a: int, b: str = "", c: bool = False, *, d: int = 0) -> None: ...
 def gone(a: int) -> None: ...
-def anything(a: int, **rest: Any) -> None: ...
+def anything(a: int, *more: Any, **rest: Any) -> None: ...
+def by_name_only(a: int, *, b: str = "") -> None: ...
+def by_position_only(a: int, b: str = "", /) -> None: ...
+def names_caught(a: int, **rest: Any) -> None: ...
+def places_caught(a: int, *more: Any) -> None: ...
 def needed(a: int, b: str = "", *, c: int) -> None: ...
 def retyped(a: str, b: str = "") -> None: ...
 def untyped(a, b="") -> None: ...  # type: ignore[no-untyped-def]
@@ -42,6 +46,9 @@ def test_changes_that_break_nothing(now: Callable[..., Any]) -> None:
         (retyped, "was int and is str"),
         (turned, "positional parameters were"),
         (stricter, "has no default any more"),
+        (by_name_only, "'b' cannot be passed by position any more"),
+        (names_caught, "parameter 'b' is gone"),
+        (places_caught, "parameter 'b' is gone"),
     ],
 )
 def test_changes_that_break(now: Callable[..., Any], says: str) -> None:
@@ -49,6 +56,43 @@ def test_changes_that_break(now: Callable[..., Any], says: str) -> None:
     assert says in sentence
     assert "version up to 2" in sentence
     assert broken({"work": of(before)}, {"work": of(now, 2)}) == []
+
+
+def keyword(a: int, *, b: str = "") -> None: ...
+def either(a: int, b: str = "") -> None: ...
+def named(a: int, **rest: Any) -> None: ...
+def placed(a: int, *rest: Any) -> None: ...
+def placed_otherwise(a: int, *others: Any) -> None: ...
+def squeezed(a: int, b: str = "", *rest: Any) -> None: ...
+def shifted(b: str = "", *rest: Any, **more: Any) -> None: ...
+
+
+NEITHER_BY_NAME = [f"'{name}' cannot be passed by name any more" for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        (keyword, either, []),
+        (keyword, named, []),
+        (keyword, by_position_only, NEITHER_BY_NAME),
+        (by_position_only, either, []),
+        (by_position_only, placed, []),
+        (by_position_only, keyword, ["'b' cannot be passed by position any more"]),
+        (either, by_position_only, NEITHER_BY_NAME),
+        (either, shifted, ["positional parameters were ['a', 'b'] and are ['b']"]),
+        (placed, placed_otherwise, []),
+        (placed, named, ["'*rest' is gone"]),
+        (placed, squeezed, ["positional parameters were ['a'] and are ['a', 'b']"]),
+        (named, either, ["'**rest' is gone"]),
+    ],
+)
+def test_how_arguments_are_passed(
+    was: Callable[..., Any], now: Callable[..., Any], says: list[str]
+) -> None:
+    sentences = broken({"work": of(was)}, {"work": of(now)})
+    assert len(sentences) == len(says)
+    assert all(text in found for text, found in zip(says, sentences, strict=True))
 
 
 def test_a_task_may_move_but_not_vanish() -> None:

@@ -1,7 +1,6 @@
 """The Redis broker beyond the conformance suite: its layout, its cost, its retention."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,18 +16,11 @@ from conveyor.system import new_id
 from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ids, ok
 from tests.faults import FaultProxy
 from tests.servers import ValkeyServer
+from tests.unit.redis_kit import rig
+
+__all__ = ["rig"]
 
 HOUR = 3_600.0
-
-
-@pytest.fixture
-async def rig(redis_url: str) -> AsyncIterator[Rig]:
-    rig = Rig(lambda clock: connect(redis_url, clock=clock), Capabilities())
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from math import inf
 from typing import Any
 
@@ -28,6 +27,9 @@ from conveyor.testing.conformance.gates_rig import (
 from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ok
 from tests.faults import FaultProxy
 from tests.servers import ValkeyServer
+from tests.unit.redis_kit import rig
+
+__all__ = ["rig"]
 
 ADMIT = b"""-- include: clock terms gates
 local gates, states_after = cmsgpack.unpack(ARGV[2]), {}
@@ -43,16 +45,6 @@ return states_after
 ID = b"0123456789abcdef"
 A_LOOK_AROUND = 20
 """Commands that a step may add once a second, to see what its worker's other queues are up to."""
-
-
-@pytest.fixture
-async def rig(redis_url: str) -> AsyncIterator[Rig]:
-    rig = Rig(lambda clock: connect(redis_url, clock=clock), Capabilities())
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.stop()
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ its end, and nothing may be left of lanes and gates.
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from conveyor.brokers.base import Settlement, Step, StepReply
-from conveyor.brokers.url import connect
 from conveyor.core.gates import Gate, lane_of
 from conveyor.core.outcome import (
     Cancelled,
@@ -24,8 +23,11 @@ from conveyor.core.outcome import (
 )
 from conveyor.core.task import Fair, Lease, State, Task, Terms, Unique
 from conveyor.testing.conformance.gates_rig import ME, line, per_second, slots
-from conveyor.testing.conformance.rig import Capabilities, Rig, failure, ids, ok
+from conveyor.testing.conformance.rig import Rig, failure, ids, ok
 from tests.servers import ValkeyServer
+from tests.unit.redis_kit import rig
+
+__all__ = ["rig"]
 
 LIMITS = ("slots", "rate", "line")
 KEYS = ("", "k", "l")
@@ -179,16 +181,6 @@ class Mix:
         until = dice.choice(["queued", "start", "done", "period"])
         on_conflict = dice.choice(["return", "replace", "raise"])
         return Unique(dice.choice("xyz"), until, 5.0, on_conflict, dice.random() < 0.2, 10.0)
-
-
-@pytest.fixture
-async def rig(redis_url: str) -> AsyncIterator[Rig]:
-    rig = Rig(lambda clock: connect(redis_url, clock=clock), Capabilities())
-    try:
-        await rig.start()
-        yield rig
-    finally:
-        await rig.stop()
 
 
 @pytest.mark.parametrize("seed", range(6))

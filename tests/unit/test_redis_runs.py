@@ -11,7 +11,8 @@ from conveyor.core.gates import admit_run
 from conveyor.testing.conformance.gates_rig import gated, per_second, pushed, slots, take, taken
 from conveyor.testing.conformance.rig import Rig, ids, ok
 from tests.unit import test_redis_gates as kit
-from tests.unit.test_redis_gates import A_LOOK_AROUND, calls, client, rig
+from tests.unit.redis_kit import rig
+from tests.unit.test_redis_gates import A_LOOK_AROUND, calls, client
 
 __all__ = ["client", "rig"]
 

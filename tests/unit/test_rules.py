@@ -10,7 +10,7 @@ import pytest
 
 from conveyor.core.errors import InvalidArguments, InvalidOption
 from conveyor.core.gates import Gate
-from conveyor.core.limits import Concurrency, Rate
+from conveyor.core.limits import Concurrency, Rate, SharedLimits
 from conveyor.core.rules import Rules, rules_of
 from conveyor.core.task import Fair, Terms
 from conveyor.core.task import Unique as UniqueTerm
@@ -71,7 +71,7 @@ def test_rates(text: str, per_second: float) -> None:
         lambda: Unique(on_conflict="ignore"),
         lambda: Debounce(0),
         lambda: Debounce(5, max=1),
-        lambda: Debounce(5, keep="first"),
+        lambda: Debounce(5, keep="newest"),
         lambda: Debounce(5, key="shop"),  # type: ignore[arg-type]
         lambda: Unique(key="shop"),  # type: ignore[arg-type]
         lambda: Rate("5/s", burst="5"),  # type: ignore[arg-type]
@@ -195,3 +195,23 @@ def test_debounce() -> None:
         "debounce:ada", "queued", 5.0, "replace", debounce=True, longest=60.0
     )
     assert Rules(debounce=Debounce(timedelta(seconds=2))).debounce is not None
+    first = terms("ada", debounce=Debounce(5, keep="first")).unique
+    assert first == UniqueTerm("debounce:", "queued", 5.0, "return", debounce=True)
+
+
+def test_tasks_that_share_a_limit_state_the_same_numbers() -> None:
+    shared = SharedLimits()
+    shared.add("call", [Rate("50/s", burst=10, name="crm"), Concurrency(3, name="printer")])
+    shared.add("other", [Rate("3000/m", burst=10, name="crm", cost=2, key=len)])
+    shared.add("other", [Concurrency(3, name="printer", on_full="drop")])
+    for limit in (
+        Rate("40/s", burst=10, name="crm"),
+        Rate("50/s", name="crm"),
+        Concurrency(50, name="crm"),
+        Concurrency(4, name="printer"),
+    ):
+        with pytest.raises(InvalidOption, match=r"for task 'call' and .* for task 'third'"):
+            shared.add("third", [limit])
+    # A module that is loaded again may state its own anew.
+    shared.add("own", [Rate("1/s", name="own:rate")])
+    shared.add("own", [Rate("2/s", name="own:rate")])

@@ -17,27 +17,15 @@ from conveyor.core.lifecycle import decide
 from conveyor.core.outcome import Snoozed, Unroutable
 from conveyor.core.task import Fair, NewTask, Pause, State, Terms, Unique
 from conveyor.testing.clock import ManualClock
-from tests.unit.sqlite_kit import lease, on_writer, success, task
+from tests.unit.sqlite_kit import broker, clock, lease, on_writer, success, task
+
+__all__ = ["broker", "clock"]
 
 pytestmark = pytest.mark.sqlite
 
 ME = Pause("maintenance", "ada", 0.0)
 ONE_SLOT = Gate("slots", most=1)
 A_SECOND = Gate("rate", rate=1.0)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def broker(clock: ManualClock) -> AsyncIterator[SQLiteBroker]:
-    made = SQLiteBroker("sqlite://", clock=clock)
-    await made.open()
-    await made.renew(["w"], 1e9)
-    yield made
-    await made.close()
 
 
 def gated(*gates: Gate, fair: str | None = None, **fields: Any) -> NewTask:

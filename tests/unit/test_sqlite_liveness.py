@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,9 @@ from conveyor.core.lifecycle import decide
 from conveyor.core.outcome import Interrupted, Outcome, Snoozed, Succeeded, Unroutable
 from conveyor.core.task import Fair, Lease, NewTask, Pause, State, Terms
 from conveyor.testing.clock import ManualClock
-from tests.unit.sqlite_kit import on_writer, success, task
+from tests.unit.sqlite_kit import broker, clock, on_writer, success, task
+
+__all__ = ["broker", "clock"]
 
 pytestmark = pytest.mark.sqlite
 
@@ -39,20 +41,6 @@ OTHERWISE = [
     Gate("line", "y", most=3, line=True),
 ]
 """The same limits with other numbers, as during a deployment."""
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def broker(clock: ManualClock) -> AsyncIterator[SQLiteBroker]:
-    made = SQLiteBroker("sqlite://", clock=clock)
-    await made.open()
-    await made.renew(["w"], 1e9)
-    yield made
-    await made.close()
 
 
 class Crowd:

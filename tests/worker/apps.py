@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from conveyor import Conveyor, Reject, Retry, Snooze, current_task
+from conveyor import Conveyor, Rate, Reject, Retry, Snooze, current_task
+from conveyor.limits import Adapt
+from conveyor.workflows import step_sync
 
 
 @asynccontextmanager
@@ -55,6 +57,20 @@ def pid_of_process() -> int:
     return os.getpid()
 
 
+@app.task(executor="process", retry=SOON)
+def steps_in_process(folder: str) -> int:
+    """Do a step, note which execution it was, and fail the first time."""
+
+    def noted() -> int:
+        note(folder, "step")
+        return 10
+
+    value = step_sync("once", noted)
+    if current_task().attempt == 1:
+        raise ConnectionError("after the step")
+    return value
+
+
 @app.task(executor="process")
 async def state_in_process() -> bool:
     await asyncio.sleep(0)
@@ -93,11 +109,23 @@ def end(how: str) -> None:
             ctypes.string_at(0)
 
 
+class TooManyRequests(Exception):
+    status = 429
+
+
+PARTNER = Rate("100/s", burst=10, name="partner", adapt=Adapt(least="1/s", recover=100))
+
+
+@app.task(executor="process", rate_limit=PARTNER)
+def refused() -> None:
+    raise TooManyRequests
+
+
 @app.task(executor="process")
 def sleep_in_process(folder: str) -> None:
     """Wait for ever; leave a file when asked to stop."""
-    note(folder, "started")
     try:
+        note(folder, "started")
         threading.Event().wait()
     finally:
         Path(folder, "cleaned").touch()
@@ -105,8 +133,8 @@ def sleep_in_process(folder: str) -> None:
 
 @app.task(executor="process")
 async def sleep_async_in_process(folder: str) -> None:
-    note(folder, "started")
     try:
+        note(folder, "started")
         await asyncio.Event().wait()
     finally:
         touch(folder, "cleaned")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -21,7 +22,7 @@ from conveyor.core.outcome import (
     Succeeded,
     TimedOut,
 )
-from conveyor.core.task import Lease, Progress
+from conveyor.core.task import Counters, Lease, Progress
 from conveyor.worker.processes import ProcessPool, ProcessUnusable
 from tests.worker.harness import TARGET, eventually, is_gone, lease_of, lines, soon
 
@@ -66,6 +67,21 @@ async def test_a_fresh_process_runs_nothing_else(pool: ProcessPool) -> None:
 
 async def test_async_functions_see_the_resources_of_their_process(pool: ProcessPool) -> None:
     assert await run(pool, lease_of("state_in_process")) == Succeeded(b"\xc3")
+
+
+async def test_a_durable_step_is_done_once_for_all_attempts(
+    broker_url: str, tmp_path: Path
+) -> None:
+    """On every store: the process talks to it by itself."""
+    pool = ProcessPool(TARGET, 1, url=broker_url, grace=0.5)
+    lease = lease_of("steps_in_process", (str(tmp_path),))
+    try:
+        assert isinstance(await run(pool, lease), Failed)
+        again = msgspec.structs.replace(lease, execution=2, counters=Counters(attempts=1))
+        assert await run(pool, again) == Succeeded(b"\x0a")
+    finally:
+        await pool.close()
+    assert [line[1] for line in lines(tmp_path / "step")] == ["1"]
 
 
 async def test_news_come_with_the_end(pool: ProcessPool) -> None:

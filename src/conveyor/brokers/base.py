@@ -185,7 +185,8 @@ class Broker(Protocol):
         """Store tasks, all or none of one call (conflicts and repeats aside), answers in order.
         A `unique` key that is held answers with its holder (`conflict` when the rule says raise),
         or takes a waiting holder's place, which is cancelled with a reason that names the new one;
-        a debounced one is due `seconds` from now, but `longest` after its series began at most. A
+        a debounced one is due `seconds` from now, but `longest` after its series began at most; if
+        it does not replace, its holder is, if it is not due yet and would be earlier. A
         requeued dead letter takes its unique key back if nobody holds it. Calls larger than a
         thousand are cut into several atomic ones. Raises `EnqueueUnknown` when replies were lost
         three times within ten seconds.

@@ -61,14 +61,29 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 class Gates(Protocol):
     """What people and running tasks do with limits."""
 
+    @property
+    def span_queues(self) -> bool:
+        """Whether a limit counts the tasks of all queues together. In a Redis Cluster each queue
+        counts by itself: one script may touch the keys of one hash slot only.
+        """
+
     async def reserve(self, gate: Gate) -> float:
         """Take `gate.cost` tokens of a rate gate and return the seconds to wait before using them
         (`core.gates.reserve`): the same bucket that admission draws from.
         """
 
-    async def close(self, limit: str, key: str | None, until: float | None, pause: Pause) -> None:
+    async def close(
+        self,
+        limit: str,
+        key: str | None,
+        until: float | None,
+        pause: Pause,
+        *,
+        extend: bool = False,
+    ) -> None:
         """Close one key of a limit, or with None all of it, until a time (epoch seconds; None:
-        until it is opened). Survives restarts.
+        until it is opened). Survives restarts. With `extend` only for longer than it is closed
+        already, whoever closed it: looked at and written in one step.
         """
 
     async def open(self, limit: str, key: str | None) -> None:

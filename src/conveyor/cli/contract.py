@@ -48,6 +48,8 @@ def check(
     does not fit."""
     from conveyor.contract import misfits, promises, read_lock
     from conveyor.core.contract import broken
+    from conveyor.flows import builtin
+    from conveyor.flows.keying import Code
     from conveyor.loading import load
     from conveyor.worker.registry import known_names
 
@@ -55,7 +57,8 @@ def check(
         found, module = load(target)
         found.url = url or found.url
         sentences = broken(read_lock(file), promises(found))
-        names = known_names(found.definitions, module)
+        code = Code(known_names(found.definitions, module), found.packing)
+        names = {**code.definitions, **builtin.definitions(found, code)}
 
         async def look() -> list[str]:
             async with found:

@@ -70,7 +70,8 @@ def worker(
 
 
 def keeper(target: Target, url: Url = None) -> None:
-    """Run only the keeper: schedules, rescue of lost tasks, due tasks on idle queues, retention."""
+    """Run only the keeper: schedules, rescue of lost tasks, due tasks on idle queues, retention,
+    the outbox."""
     from conveyor.keeper.main import run
     from conveyor.loading import load
 

@@ -140,6 +140,10 @@ class Keys(NamedTuple):
         """
         return f"flow/{self.run}/{node}.{self.generation(node)}{part}"
 
+    def rerun(self, node: int, generation: int) -> str:
+        """Children of a mapped node that were started anew in this generation."""
+        return f"flow/{self.run}/{node}.{generation}+"
+
     def states(self, members: Iterable[str]) -> dict[int, State]:
         """Read the members of `ended`; ends of earlier generations are left out."""
         letters: dict[int, str] = {}

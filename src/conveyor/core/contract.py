@@ -21,6 +21,12 @@ _KINDS = {
     inspect.Parameter.VAR_KEYWORD: "**",
 }
 
+_CATCH_ALL = {"*", "**"}
+_BY_POSITION = {"positional", "any"}
+_BY_NAME = {"keyword", "any"}
+_CATCHERS = {"positional": {"*"}, "keyword": {"**"}, "any": {"*", "**"}}
+"""What takes the arguments of a parameter that is gone, however they were passed."""
+
 
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a task function."""
@@ -85,30 +91,69 @@ def broken(locked: Promises, current: Promises) -> list[str]:
 
 def _changes(old: tuple[Parameter, ...], new: tuple[Parameter, ...]) -> list[str]:
     known = {parameter.name: parameter for parameter in new}
-    takes_any = any(parameter.kind == "**" for parameter in new)
     before = {parameter.name for parameter in old}
+    both = [(was, known[was.name]) for was in old if was.name in known]
     changes = [
-        f"parameter {parameter.name!r} is gone"
-        for parameter in old
-        if parameter.name not in known and not takes_any
-    ]
-    changes += [
         f"parameter {parameter.name!r} is new and has no default"
         for parameter in new
         if parameter.required and parameter.name not in before
     ]
     changes += [
         f"parameter {now.name!r} was {was.type or 'untyped'} and is {now.type or 'untyped'}"
-        for was in old
-        if (now := known.get(was.name)) is not None and now.type not in {was.type, ""}
+        for was, now in both
+        if now.type not in {was.type, ""}
     ]
     changes += [
         f"parameter {now.name!r} has no default any more"
-        for was in old
-        if (now := known.get(was.name)) is not None and now.required and not was.required
+        for was, now in both
+        if now.required and not was.required
     ]
-    order_before = [p.name for p in old if p.kind in {"positional", "any"} and p.name in known]
-    order_now = [p.name for p in new if p.kind in {"positional", "any"}]
-    if order_now[: len(order_before)] != order_before:
-        changes.append(f"positional parameters were {order_before} and are {order_now}")
+    return _lost(old, new, known) + changes + _passed(both) + _moved(old, new, known)
+
+
+def _lost(
+    old: tuple[Parameter, ...], new: tuple[Parameter, ...], known: Mapping[str, Parameter]
+) -> list[str]:
+    """Say which arguments have no place to go: each kind of call needs its own catch-all."""
+    caught = {parameter.kind for parameter in new} & _CATCH_ALL
+    changes = []
+    for parameter in old:
+        if parameter.kind in _CATCH_ALL:
+            if parameter.kind not in caught:
+                changes.append(f"parameter {parameter.kind + parameter.name!r} is gone")
+        elif parameter.name not in known and not _CATCHERS[parameter.kind] <= caught:
+            changes.append(f"parameter {parameter.name!r} is gone")
     return changes
+
+
+def _passed(both: list[tuple[Parameter, Parameter]]) -> list[str]:
+    """Say which parameters cannot be passed any more in a way that they could be."""
+    changes = []
+    for was, now in both:
+        if now.kind == "keyword" and was.kind in _BY_POSITION:
+            changes.append(f"parameter {now.name!r} cannot be passed by position any more")
+        if now.kind == "positional" and was.kind in _BY_NAME:
+            changes.append(f"parameter {now.name!r} cannot be passed by name any more")
+    return changes
+
+
+def _moved(
+    old: tuple[Parameter, ...], new: tuple[Parameter, ...], known: Mapping[str, Parameter]
+) -> list[str]:
+    """Say when an argument by position would become another parameter's."""
+    caught = {parameter.kind for parameter in new} & _CATCH_ALL
+    before = [
+        p.name
+        for p in old
+        if p.kind in _BY_POSITION
+        and (
+            known[p.name].kind in _BY_POSITION
+            if p.name in known
+            else _CATCHERS[p.kind] <= caught  # else it was said to be gone
+        )
+    ]
+    now = [p.name for p in new if p.kind in _BY_POSITION]
+    shifts = any(p.kind == "*" for p in old) and len(now) > len(before)
+    if shifts or any(was != name for was, name in zip(before, now, strict=False)):
+        return [f"positional parameters were {before} and are {now}"]
+    return []

@@ -87,8 +87,11 @@ def wrap(call: Call, wrapping: Wrapping) -> bytes:
 
 
 def stamped(payload: bytes, version: int) -> bytes:
-    """Return a plain payload with the version of the definition that it is for."""
-    return payload if version == 1 else wrap(split(payload), Wrapping(version))
+    """Return a plain payload with the version of the definition that it is for; a wrapped one has
+    it already."""
+    if version == 1 or is_wrapped(payload):
+        return payload
+    return wrap(split(payload), Wrapping(version))
 
 
 def unwrap(payload: bytes) -> tuple[Call, Wrapping]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from conveyor.core import condition, template
+from conveyor.core import condition, defaults, template
 from conveyor.core.condition import INPUT
 from conveyor.core.errors import InvalidWorkflow
 from conveyor.core.task import Terms
@@ -42,19 +42,21 @@ class Edge(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 class Lot(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """How the tasks of a node are enqueued: what `with_options` says, shared by many nodes."""
 
-    queue: str = "default"
-    priority: int = 5
-    max_attempts: int = 5
-    retry_base: float = 2.0
-    retry_cap: float = 600.0
+    queue: str = defaults.QUEUE
+    priority: int = defaults.PRIORITY
+    max_attempts: int = defaults.MAX_ATTEMPTS
+    retry_base: float = defaults.RETRY_BASE
+    retry_cap: float = defaults.RETRY_CAP
     timeout: float | None = None
-    result_ttl: float = 86_400.0
+    result_ttl: float = defaults.RESULT_TTL
     delay: float | None = None
     headers: dict[str, str] = {}
     version: int = 1
     """Of the task definition that the arguments are for."""
     terms: Terms | None = None
     """Its limits and its turn."""
+    keyed: bool = False
+    """They go by arguments: the task's code tells them, when the arguments are known."""
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -84,6 +86,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """reduce: it reads the results page by page, whatever their size."""
     graph: Graph | None = None
     """flow: the graph that it runs; the payload is its inputs."""
+    fail_fast: bool = False
+    """map: the first child that fails stops the others."""
 
     @property
     def references(self) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -105,6 +105,40 @@ class Concurrency(msgspec.Struct, frozen=True):
         name = self.name or ""
         key = key_of(self.key, name, args, kwargs)
         return Gate(name, key, most=self.most, on_full=self.on_full)
+
+
+class SharedLimits:
+    """The limits of all tasks by name. Tasks that share one say the same of it: else the rate would
+    be that of whichever task asked last.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, Rate | Concurrency]] = {}
+
+    def add(self, task: str, limits: Iterable[Rate | Concurrency]) -> None:
+        """Note the named limits of a task. Raises `InvalidOption` when another one states other
+        numbers under the same name."""
+        for limit in limits:
+            owner, known = self._first.get(limit.name or "", (task, limit))
+            if owner != task and _numbers(known) != _numbers(limit):
+                raise InvalidOption(
+                    f"limit {limit.name!r} is {_written(known)} for task {owner!r} and "
+                    f"{_written(limit)} for task {task!r}: tasks that share a limit state the same "
+                    "numbers; give one of them another name="
+                )
+            self._first[limit.name or ""] = (owner, limit if owner == task else known)
+
+
+def _numbers(limit: Rate | Concurrency) -> tuple[str, float, float]:
+    if isinstance(limit, Rate):
+        return "rate", limit.per_second, limit.burst
+    return "concurrency", limit.most, 0
+
+
+def _written(limit: Rate | Concurrency) -> str:
+    if isinstance(limit, Rate):
+        return f"Rate({limit.rate!r}, burst={limit.burst:g})"
+    return f"Concurrency({limit.most})"
 
 
 def _checked_name(name: Any) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from conveyor.core import defaults
 from conveyor.core.errors import InvalidOption
 from conveyor.core.task import HIGHEST_PRIORITY, LOWEST_PRIORITY, PRIORITIES
 
@@ -21,13 +22,13 @@ MAX_HEADERS = 8 * 1024
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved options of one enqueue."""
 
-    queue: str = "default"
-    priority: int = 5
-    max_attempts: int = 5
-    retry_base: float = 2.0
-    retry_cap: float = 600.0
+    queue: str = defaults.QUEUE
+    priority: int = defaults.PRIORITY
+    max_attempts: int = defaults.MAX_ATTEMPTS
+    retry_base: float = defaults.RETRY_BASE
+    retry_cap: float = defaults.RETRY_CAP
     timeout: float | None = None
-    result_ttl: float = 86_400.0
+    result_ttl: float = defaults.RESULT_TTL
     key: str | None = None
     delay: float | None = None
     due_at: float | None = None

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core import defaults
 from conveyor.core.amounts import MAX_DELAY, count, is_number, seconds
 from conveyor.core.errors import InvalidOption
 
@@ -23,8 +24,8 @@ MAX_ATTEMPTS = 1_000_000
 class Backoff(msgspec.Struct, frozen=True):
     """Exponential wait with full jitter: uniform in [0, min(cap, base·2ⁿ)] seconds, n from 0."""
 
-    base: float = 2.0
-    cap: float = 600.0
+    base: float = defaults.RETRY_BASE
+    cap: float = defaults.RETRY_CAP
 
     def __post_init__(self) -> None:
         """Refuse waits that cannot be waited."""
@@ -70,9 +71,9 @@ class Retry(msgspec.Struct, frozen=True):
     Raises `InvalidOption` when a value makes no sense.
     """
 
-    max_attempts: int = 5
-    base: float = 2.0
-    cap: float = 600.0
+    max_attempts: int = defaults.MAX_ATTEMPTS
+    base: float = defaults.RETRY_BASE
+    cap: float = defaults.RETRY_CAP
     max_age: float | None = None
     on: Mapping[
         type[BaseException], Directive | Callable[[BaseException, int], Directive | None]

@@ -30,6 +30,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who cancelled it, when and why."""
     generations: dict[int, int] = {}
     """Nodes that were started anew, and how often."""
+    reruns: dict[int, tuple[int, ...]] = {}
+    """Mapped nodes of which only some children were started anew: the generations before, the
+    oldest first, whose other children count."""
     parent: str | None = None
     """Id of the task that waits for it, when it is a sub-workflow."""
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from conveyor.core import defaults
 from conveyor.core.gates import Gate
 
 PRIORITIES: dict[str, int] = {"low": 2, "normal": 5, "high": 7, "critical": 9}
-LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 9
+LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, defaults.PRIORITY, 9
 SECONDS_PER_LEVEL = 60.0
 """Age credit: a waiting task gains one priority level per this many seconds (contract D19)."""
 
@@ -52,8 +53,9 @@ class Unique(msgspec.Struct, frozen=True, array_like=True):
     `until` says for how long: `queued` (while it waits; a retry takes the key back if nobody else
     has it by then), `start` (until its first start), `done` (until it is final) or `period`
     (`seconds` from the enqueue on, whatever becomes of it). `on_conflict`: `return` the holder,
-    `replace` a holder that still waits (it is cancelled), or `raise`. With `debounce`, replacing
-    moves the due time: `seconds` after the newest push, at most `longest` after the first one.
+    `replace` a holder that still waits (it is cancelled), or `raise`. With `debounce`, the due time
+    moves: `seconds` after the newest push, at most `longest` (0: for ever) after the first one. It
+    is that of the task that replaces, or that of the holder, later only, with `return`.
     """
 
     key: str
@@ -103,16 +105,16 @@ class Task(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     payload: bytes
     """MessagePack of `[args, kwargs]`, see `conveyor.core.codec`."""
     enqueued_at: float
-    max_attempts: int = 5
-    retry_base: float = 2.0
-    retry_cap: float = 600.0
+    max_attempts: int = defaults.MAX_ATTEMPTS
+    retry_base: float = defaults.RETRY_BASE
+    retry_cap: float = defaults.RETRY_CAP
     """Backoff for outcomes decided without the task definition at hand (crashes)."""
     timeout: float | None = None
     key: str | None = None
     """Idempotency key: at most one task per (queue, name, key)."""
     digest: str | None = None
     """Hash of the payload; set together with `key` to tell a repeat from a conflict."""
-    result_ttl: float = 86_400.0
+    result_ttl: float = defaults.RESULT_TTL
     headers: dict[str, str] = {}
     """Small strings that travel with the task: trace context, who enqueued it."""
     terms: Terms | None = None

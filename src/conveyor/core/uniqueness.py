@@ -16,6 +16,8 @@ from conveyor.core.task import Unique as UniqueTerm
 
 _UNTIL = {"while_queued": "queued", "until_start": "start", "until_done": "done"}
 _ON_CONFLICT = {"return_existing": "return", "replace": "replace", "raise": "raise"}
+_KEEP = {"last": "replace", "first": "return"}
+"""What a debounced enqueue does to the task that waits, by the arguments that are kept."""
 
 
 class Unique(msgspec.Struct, frozen=True):
@@ -61,11 +63,13 @@ class Unique(msgspec.Struct, frozen=True):
 
 
 class Debounce(msgspec.Struct, frozen=True):
-    """Run once after things have been quiet for `wait` seconds, with the newest arguments.
+    """Run once after things have been quiet for `wait` seconds.
 
-    Each enqueue with the same `key` replaces the waiting task and starts the wait anew, but no
-    later than `max` seconds after the first one (None: for ever). `key` is a function of the
-    arguments; default: all tasks of the definition are one.
+    Each enqueue with the same `key` starts the wait anew, but the task is due no later than `max`
+    seconds after the first one (None: for ever). `key` is a function of the arguments; default:
+    all tasks of the definition are one. `keep` says whose arguments it runs with: with `"last"`
+    every enqueue replaces the task that waits, with `"first"` it puts that task off and returns it
+    (`created` is False).
 
     Raises `InvalidOption` when a value makes no sense.
     """
@@ -81,8 +85,8 @@ class Debounce(msgspec.Struct, frozen=True):
         if self.max is not None and seconds(self.max, "debounce max") < wait:
             raise InvalidOption(f"Debounce({wait:g}, max={self.max!r}): max is at least the wait")
         must_be_function(self.key, "key")
-        if self.keep != "last":
-            raise InvalidOption(f"Debounce(keep={self.keep!r}): only 'last', the newest arguments")
+        if self.keep not in _KEEP:
+            raise InvalidOption(f"Debounce(keep={self.keep!r}): one of {', '.join(_KEEP)}")
 
     @property
     def delay(self) -> float:
@@ -94,7 +98,12 @@ class Debounce(msgspec.Struct, frozen=True):
         key = "" if self.key is None else key_of(self.key, name, args, kwargs)
         longest = 0.0 if self.max is None else seconds(self.max, "debounce max")
         return UniqueTerm(
-            f"debounce:{key}", "queued", self.delay, "replace", debounce=True, longest=longest
+            f"debounce:{key}",
+            "queued",
+            self.delay,
+            _KEEP[self.keep],
+            debounce=True,
+            longest=longest,
         )
 
 

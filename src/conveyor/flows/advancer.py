@@ -7,7 +7,7 @@ what a crash left behind: always the same steps, each of which may be repeated o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from conveyor.core import advance
@@ -16,10 +16,11 @@ from conveyor.core.condition import ConditionError, Facts, holds
 from conveyor.core.run import parse_flow
 from conveyor.core.task import NewTask, State
 from conveyor.flows import births
-from conveyor.flows.births import CannotStart
 from conveyor.flows.closing import close
+from conveyor.flows.keying import CannotStart
+from conveyor.flows.maps import Maps
 from conveyor.flows.results import Reader
-from conveyor.flows.runs import NOTE, SIGNAL, Known, Runs
+from conveyor.flows.runs import SIGNAL, Known, Runs
 from conveyor.flows.trip import Ended, Trip
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Advancer:
     def __init__(self, broker: Broker, clock: Clock, runs: Runs | None = None) -> None:
         self.broker = broker
         self.runs = runs or Runs(broker, clock)
+        self.maps = Maps(self.runs)
         self._clock = clock
 
     async def advance(self, ended: Sequence[Ended]) -> int:
@@ -64,20 +66,33 @@ class Advancer:
         trip.wave.ready = dict.fromkeys(known.plan.roots)
         return await self.settle([trip])
 
+    async def start_child(self, trip: Trip, node: int, index: int) -> int:
+        """Start one child of a mapped node; returns how many tasks were pushed."""
+        reader = Reader(self.broker)
+        tasks: list[NewTask] = []
+        if await self.maps.has_items(trip, node, reader):
+            tasks = await self.maps.children(trip, node, [index], reader)
+        if tasks:
+            await self.broker.push(tasks)
+        return len(tasks) + await self.settle([trip])
+
     async def settle(self, trips: Sequence[Trip]) -> int:
         """Follow each trip to its end; returns how many tasks were pushed."""
         pushed = 0
         while True:
             await self._arrive(trips)
             reader = Reader(self.broker)
-            tasks = await self._grow(trips, reader)
+            tasks: list[NewTask] = []
+            for trip in trips:
+                if trip.wave.grown:
+                    tasks += await self.maps.grow(trip, reader)
             ready = [(trip, node) for trip in trips for node in trip.wave.take_ready()]
             tasks += await self._judge(ready, reader)
             pushed += len(tasks)
             if tasks:
                 await self.broker.push(tasks)
                 await self._look_back(ready)
-            if not any(trip.wave.has_news for trip in trips):
+            if not any(trip.has_news for trip in trips):
                 break
         await self._close([trip.known for trip in trips if trip.wave.over])
         return pushed
@@ -103,31 +118,6 @@ class Advancer:
             counts += await self.broker.tallies.add(arrivals[start : start + PER_CALL])
         for trip, start, end in zip(trips, [0, *ends], ends, strict=False):
             trip.wave.counted(counts[start:end])
-
-    async def _grow(self, trips: Sequence[Trip], reader: Reader) -> list[NewTask]:
-        """Start the next children of mapped nodes whose children ended, or end the node."""
-        tasks: list[NewTask] = []
-        for trip in trips:
-            for node, count in trip.wave.grown.items():
-                if not await self._has_items(trip, node, reader):
-                    continue
-                size = len(trip.known.items[node])
-                if count >= size:
-                    trip.end(node, await self._end_of_map(trip, node))
-                elif not trip.wave.cancelled:
-                    width = trip.known.plan.graph.nodes[node].window
-                    just = trip.arrived.get(node, count)
-                    tasks += await self._children(
-                        trip, node, advance.window(size, width, count, just), reader
-                    )
-            trip.wave.grown, trip.arrived = {}, {}
-        return tasks
-
-    async def _end_of_map(self, trip: Trip, node: int) -> State:
-        bad = await self.broker.tallies.members(trip.wave.keys.join(node, "!"))
-        if not bad:
-            return State.SUCCEEDED
-        return State.CANCELLED if trip.wave.cancelled else State.FAILED
 
     # -- verdicts
 
@@ -190,47 +180,12 @@ class Advancer:
                     trip.end(number, State.SKIPPED)
                     return []
             if node.kind == "map":
-                return await self._open_map(trip, number, reader)
-            return [births.task_of(trip.known, number, lookup, self._clock.time())]
+                return await self.maps.open(trip, number, reader)
+            new = births.task_of(trip.known, number, lookup, self._clock.time())
+            return [births.admitted(self.runs.code, trip.known, number, 0, new)]
         except (ConditionError, CannotStart) as exc:
-            await self._fail(trip, number, str(exc))
+            await self.maps.fail(trip, number, str(exc))
             return []
-
-    async def _fail(self, trip: Trip, number: int, why: str) -> None:
-        note = f"{trip.known.run.id}/{number}"
-        await self.broker.documents.put(NOTE, note, why.encode(), 0)
-        trip.end(number, State.FAILED)
-
-    # -- maps
-
-    async def _open_map(self, trip: Trip, number: int, reader: Reader) -> list[NewTask]:
-        node = trip.known.plan.graph.nodes[number]
-        trip.known.items[number] = births.items_of(node, reader.lookup(trip, number))
-        size = len(trip.known.items[number])
-        if size == 0:
-            trip.end(number, State.SUCCEEDED)
-        indexes = advance.window(size, node.window, 0, node.window)
-        return await self._children(trip, number, indexes, reader)
-
-    async def _has_items(self, trip: Trip, number: int, reader: Reader) -> bool:
-        if number in trip.known.items:
-            return True
-        await reader.read([(trip, number)])
-        node = trip.known.plan.graph.nodes[number]
-        try:
-            trip.known.items[number] = births.items_of(node, reader.lookup(trip, number))
-        except CannotStart as exc:
-            await self._fail(trip, number, str(exc))
-            return False
-        return True
-
-    async def _children(
-        self, trip: Trip, number: int, indexes: Iterable[int], reader: Reader
-    ) -> list[NewTask]:
-        if trip.known.plan.references[number]:
-            await reader.read([(trip, number)])
-        lookup = reader.lookup(trip, number)
-        return births.children_of(trip.known, number, indexes, lookup, self._clock.time())
 
     # -- signals
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,8 +12,9 @@ from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.codec import MAX_PAYLOAD
 from conveyor.core.envelope import stamped
 from conveyor.core.gates import lane_of
-from conveyor.core.graph import successor_id
+from conveyor.core.graph import NO_ARGUMENTS, successor_id
 from conveyor.core.task import NewTask, Task, Terms
+from conveyor.flows.keying import CannotStart, Code, Elsewhere
 
 if TYPE_CHECKING:
     from conveyor.core.graph import Lot, Node
@@ -22,16 +23,14 @@ if TYPE_CHECKING:
 SLEEP, WAIT, FLOW = "conveyor.sleep", "conveyor.wait", "conveyor.flow"
 """Names of the built-in tasks that stand for nodes without a task of the user's."""
 _BUILT_IN = {"sleep": SLEEP, "signal": WAIT, "flow": FLOW}
-
-
-class CannotStart(Exception):
-    """A node that may run but cannot; the message is the reason, in a sentence."""
+RELAY = "conveyor.keys/"
+"""Begin of the name of the built-in task that has the limits of a node told; the name of the node's
+task follows."""
 
 
 def node_id(known: Known, node: int, index: int = 0) -> str:
     """Return the id of a node's task, or of a child of a mapped node."""
-    run = known.run
-    return successor_id(run.id, node, index, run.generations.get(node, 0))
+    return successor_id(known.run.id, node, index, known.generation(node, index))
 
 
 def task_of(known: Known, number: int, result: template.Lookup, now: float) -> NewTask:
@@ -48,24 +47,68 @@ def task_of(known: Known, number: int, result: template.Lookup, now: float) -> N
     return NewTask(_task(known, number, 0, payload, now), wait)
 
 
-def children_of(
-    known: Known, number: int, indexes: Iterable[int], result: template.Lookup, now: float
-) -> list[NewTask]:
-    """Make children of a mapped node. Raises `CannotStart`."""
+def placeholder(known: Known, number: int, index: int = 0) -> NewTask:
+    """Make a task that holds the id of a node, or of a child of a mapped node, and never runs: due
+    in a year, to be cancelled before."""
+    return NewTask(_task(known, number, index, NO_ARGUMENTS, 0.0), MAX_DELAY)
+
+
+def child_maker(
+    known: Known, number: int, result: template.Lookup, now: float
+) -> Callable[[int], NewTask]:
+    """Return what makes the children of a mapped node, by index. It raises `CannotStart`."""
     node = known.plan.graph.nodes[number]
     items = known.items[number]
     delay = known.plan.graph.lots[node.lot].delay
     one = _one_item(node.payload)
-    tasks = []
-    for index in indexes:
+
+    def make(index: int) -> NewTask:
         item = items[index]
         encoded = item if isinstance(item, bytes) else msgspec.msgpack.encode(item)
         if one:
             payload = b"\x92\x91" + encoded + b"\x80"
         else:
             payload = filled(node, _with_item(encoded, result))
-        tasks.append(NewTask(_task(known, number, index, payload, now), delay))
-    return tasks
+        return NewTask(_task(known, number, index, payload, now), delay)
+
+    return make
+
+
+def relay_id(known: Known, node: int, index: int = 0) -> str:
+    """Return the id of the relay of a node, or of a child of a mapped node."""
+    return successor_id(known.run.id, node, -1 - index, known.generation(node, index))
+
+
+def relay_of(known: Known, number: int, index: int, now: float) -> NewTask:
+    """Make the task that has the limits of a node told, by a worker which has its code."""
+    node = known.plan.graph.nodes[number]
+    lot = known.plan.graph.lots[node.lot]
+    payload = msgspec.msgpack.encode(([known.run.flow, number, index], {}))
+    return NewTask(
+        Task(
+            relay_id(known, number, index),
+            f"{RELAY}{node.task}",
+            lot.queue,
+            lot.priority,
+            # Of the version that the arguments are for: older code leaves it to newer.
+            stamped(payload, lot.version),
+            now,
+        )
+    )
+
+
+def admitted(code: Code, known: Known, number: int, index: int, new: NewTask) -> NewTask:
+    """Return a node's new task with the limits that its code tells, or the relay that will have
+    them told. Raises `CannotStart`.
+    """
+    graph = known.plan.graph
+    if not graph.lots[graph.nodes[number].lot].keyed:
+        return new
+    try:
+        terms = code.terms(new.task)
+    except Elsewhere:
+        return relay_of(known, number, index, new.task.enqueued_at)
+    return msgspec.structs.replace(new, task=msgspec.structs.replace(new.task, terms=terms))
 
 
 def items_of(node: Node, result: template.Lookup) -> list[bytes] | range:
@@ -108,7 +151,7 @@ def _task(known: Known, number: int, index: int, payload: bytes, now: float) -> 
     lot = known.plan.graph.lots[node.lot]
     run = known.run
     return Task(
-        successor_id(run.id, number, index, run.generations.get(number, 0)),
+        node_id(known, number, index),
         _BUILT_IN.get(node.kind, node.task),
         lot.queue,
         lot.priority,

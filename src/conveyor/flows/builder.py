@@ -66,16 +66,20 @@ class Workflow:
         items: Any,
         *,
         window: int = 1_000,
+        fail_fast: bool = False,
         kwargs: Mapping[str, Any] | None = None,
     ) -> MapNode[T]:
         """Run a task for each item: of a list, of a node's result, or for 0 … n-1 of a number n.
 
         At most `window` children are in flight; the next are made as others end, so that a hundred
-        thousand of them never wait in one transaction. `kwargs` go to each child.
+        thousand of them never wait in one transaction. With `fail_fast` the first child that fails
+        stops the others: what waits is cancelled, what runs is told to stop. `kwargs` go to each
+        child.
         """
         call = task.bind(template.ITEM_OPERAND, **(kwargs or {}))
         draft = self._draft(_last_part(call.definition.name), "map", lot_of_call(call, known=False))
         draft.task, draft.window = call.definition.name, window
+        draft.fail_fast = fail_fast
         draft.payload = self._template(draft, (call.args, call.kwargs))
         draft.items = self._template(draft, _as_items(items), limit=MAX_ITEMS)
         draft.returns = list.__class_getitem__(call.definition.signature.returns)

@@ -6,22 +6,28 @@ what it waits for makes it due at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from conveyor.context import current_task
 from conveyor.core.amounts import MAX_DELAY
+from conveyor.core.evolution import Evolution
 from conveyor.core.graph import successor_id
 from conveyor.core.options import Options
 from conveyor.core.retry import Retry
 from conveyor.core.run import Run, parse_flow
 from conveyor.core.signals import Reject, Snooze
 from conveyor.core.task import State
+from conveyor.flows import births
 from conveyor.flows.advancer import Advancer
-from conveyor.flows.births import FLOW, SLEEP, WAIT
+from conveyor.flows.births import FLOW, RELAY, SLEEP, WAIT
+from conveyor.flows.control import states_of
+from conveyor.flows.keying import Code
 from conveyor.flows.outcome import result_of_run
 from conveyor.flows.runs import SIGNAL, Runs
+from conveyor.flows.trip import Trip
 from conveyor.tasks import TaskDefinition
 
 if TYPE_CHECKING:
@@ -30,8 +36,10 @@ if TYPE_CHECKING:
 _FIRST_LOOK, _LONGEST_PAUSE = 2.0, 60.0
 
 
-def definitions(app: Home) -> dict[str, TaskDefinition[..., Any, Any]]:
-    """Return the built-in task definitions of an app."""
+def definitions(app: Home, code: Code) -> dict[str, TaskDefinition[..., Any, Any]]:
+    """Return the built-in task definitions of an app whose tasks `code` has, with a relay for each
+    of these.
+    """
 
     async def sleep() -> None:
         """Nothing is left to do when its time has come."""
@@ -49,12 +57,27 @@ def definitions(app: Home) -> dict[str, TaskDefinition[..., Any, Any]]:
 
     async def flow(**inputs: Any) -> Any:
         """Start the sub-workflow once, and return its result when it is over."""
-        return await _sub_workflow(app, inputs)
+        return await _sub_workflow(app, code, inputs)
 
+    async def relay(flow: str, node: int, index: int) -> None:
+        """Start a node, or a child of a mapped node, whose limits only its own code can tell."""
+        await _start_node(Runs((await app.client()).broker, app.clock, code), flow, node, index)
+
+    def built_in(name: str, fn: Callable[..., Any], version: int = 1) -> Any:
+        return TaskDefinition(
+            fn,
+            name=name,
+            dispatcher=app,
+            options=Options(),
+            retry=Retry(),
+            evolution=Evolution(version=version),
+        )
+
+    versions = {definition.version for definition in code.definitions.values()}
+    relays = {version: built_in(RELAY, relay, version) for version in versions}
     return {
-        name: TaskDefinition(fn, name=name, dispatcher=app, options=Options(), retry=Retry())
-        for name, fn in ((SLEEP, sleep), (WAIT, wait), (FLOW, flow))
-    }
+        name: built_in(name, fn) for name, fn in ((SLEEP, sleep), (WAIT, wait), (FLOW, flow))
+    } | {RELAY + name: relays[one.version] for name, one in code.definitions.items()}
 
 
 def _terms() -> Any:
@@ -64,9 +87,31 @@ def _terms() -> Any:
     return terms
 
 
-async def _sub_workflow(app: Home, inputs: dict[str, Any]) -> Any:
+async def _start_node(runs: Runs, flow: str, node: int, index: int) -> None:
+    run_id, _ = parse_flow(flow)
+    known = (await runs.load([run_id])).get(run_id)
+    if known is None or known.run.flow != flow or known.run.is_over:
+        return
+    states = await states_of(runs, known)
+    if node in states:
+        return
+    trip, advancer = Trip(known, states), Advancer(runs.broker, runs.clock, runs)
+    task = msgspec.structs.replace(
+        births.placeholder(known, node, index).task, payload=known.plan.graph.nodes[node].payload
+    )
+    if runs.code.objection(task) is not None:
+        # A key of its sealed arguments is missing here.
+        raise Snooze(_LONGEST_PAUSE)
+    if known.plan.graph.nodes[node].kind == "map":
+        await advancer.start_child(trip, node, index)
+    else:
+        trip.wave.ready[node] = None
+        await advancer.settle([trip])
+
+
+async def _sub_workflow(app: Home, code: Code, inputs: dict[str, Any]) -> Any:
     broker = (await app.client()).broker
-    runs, task = Runs(broker, app.clock), current_task()
+    runs, task = Runs(broker, app.clock, code), current_task()
     terms = _terms()
     # Made from the task's id: every execution means the same run.
     run_id = successor_id(task.id, 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from conveyor.core import advance
+from conveyor.core.advance import Keys
 from conveyor.core.run import decode as decode_run
 from conveyor.flows.runs import ACTIVE, GRAPH, NOTE, RUN, SIGNAL
 
@@ -74,10 +75,13 @@ async def _forget(runs: Runs, known: Known) -> None:
     keys = [run.keys.ended]
     for number, node in enumerate(known.plan.graph.nodes):
         if node.kind == "map":
-            keys += [run.keys.join(number, part) for part in "*!"]
+            for earlier in range(run.generations.get(number, 0) + 1):
+                at = Keys(run.id, {number: earlier})
+                keys += [at.join(number, part) for part in "*!+"]
         if node.kind == "signal":
             await documents.delete(SIGNAL, f"{run.id}/{node.signal}")
-        if node.when is not None or node.references:
+        keyed = known.plan.graph.lots[node.lot].keyed
+        if node.when is not None or node.references or node.kind == "map" or keyed:
             await documents.delete(NOTE, f"{run.id}/{number}")
     await runs.broker.tallies.drop(keys)
     for kind in (ACTIVE, GRAPH, RUN):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from conveyor.core import advance
-from conveyor.core.amounts import MAX_DELAY
 from conveyor.core.errors import InvalidWorkflow
 from conveyor.core.graph import successor_id
-from conveyor.core.task import NewTask, Pause, State
+from conveyor.core.task import Pause, State
 from conveyor.flows import births
 from conveyor.flows.advancer import Advancer
-from conveyor.flows.results import NIL
+from conveyor.flows.reruns import keep_children
 from conveyor.flows.runs import ACTIVE, NOTE, SIGNAL
+from conveyor.flows.stopping import cancelled
 from conveyor.flows.trip import Trip
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ async def stop(
             trip.end(number, State.CANCELLED)
     plain = [number for number in sorted(under_way) if nodes[number].kind != "map"]
     ids = {births.node_id(known, number): number for number in plain}
-    for task_id, state in (await _cancelled(runs, known, ids)).items():
+    placeholders = {task_id: births.placeholder(known, number) for task_id, number in ids.items()}
+    reason = known.run.cancel.reason if known.run.cancel is not None else ""
+    for task_id, state in (await cancelled(runs.broker, placeholders, reason)).items():
         if state.is_final:
             trip.end(ids[task_id], state)
     for number in under_way.difference(plain):
@@ -76,27 +78,6 @@ async def stop(
         if nodes[number].kind == "flow":
             await _stop_inner(runs, known, successor_id(task_id, 0))
     await Advancer(runs.broker, runs.clock, runs).settle([trip])
-
-
-async def _cancelled(runs: Runs, known: Known, ids: Mapping[str, int]) -> dict[str, State]:
-    """Cancel the tasks of nodes. One that is not there yet is made now, due in a year: so whoever
-    was about to push it does nothing, and it is cancelled before anyone can run it.
-    """
-    reason = known.run.cancel.reason if known.run.cancel is not None else ""
-    states: dict[str, State] = {}
-    for page in _pages(list(ids)):
-        found = await runs.broker.cancel(page, by="workflow", reason=reason)
-        absent = [task_id for task_id in page if task_id not in found]
-        if absent:
-            await runs.broker.push(
-                [
-                    NewTask(births.task_of(known, ids[i], lambda _: NIL, 0.0).task, MAX_DELAY)
-                    for i in absent
-                ]
-            )
-            found |= await runs.broker.cancel(absent, by="workflow", reason=reason)
-        states |= found
-    return states
 
 
 async def _stop_inner(runs: Runs, known: Known, run_id: str) -> None:
@@ -109,9 +90,10 @@ async def _stop_inner(runs: Runs, known: Known, run_id: str) -> None:
 async def _stop_map(runs: Runs, trip: Trip, number: int, *, for_good: bool) -> None:
     known, node = trip.known, trip.known.plan.graph.nodes[number]
     ended = set(map(int, await runs.broker.tallies.members(trip.wave.keys.join(number, "*"))))
-    size = len(known.items[number]) if number in known.items else len(ended) + node.window
-    begun = advance.window(size, node.window, len(ended), len(ended) + node.window)
-    ids = {births.node_id(known, number, index): index for index in begun if index not in ended}
+    begun = len(ended) + node.window
+    known_here = number in known.items or number in known.reruns
+    todo = known.todo(number)[:begun] if known_here else range(begun)
+    ids = {births.node_id(known, number, index): index for index in todo if index not in ended}
     alive = 0
     for page in _pages(list(ids)):
         for task_id, state in (await runs.broker.cancel(page, by="workflow")).items():
@@ -144,7 +126,8 @@ async def send(runs: Runs, run_id: str, signal: str, value: bytes) -> bool:
 
 
 async def retry(runs: Runs, run_id: str, name: str | None) -> list[str]:
-    """Start a node and all that come after it anew; None: everything that went wrong."""
+    """Start a node and all that come after it anew; None: everything that went wrong. Of a mapped
+    node that failed, the children that succeeded are kept."""
     known = await runs.get(run_id)
     if not known.run.is_over:
         raise InvalidWorkflow(f"workflow run {run_id} is running: retry a node when it is over")
@@ -152,13 +135,19 @@ async def retry(runs: Runs, run_id: str, name: str | None) -> list[str]:
     chosen = _chosen(known, states, name)
     again = set().union(*(advance.descendants(known.plan, number) for number in chosen))
     epoch = known.run.epoch + 1
+    reruns = await keep_children(runs, known, states, chosen, again)
 
     def reopened(run: Run) -> Run | None:
         if not run.is_over or run.epoch + 1 != epoch:
             return None
-        generations = {**run.generations, **dict.fromkeys(again, epoch)}
         return msgspec.structs.replace(
-            run, status="running", finished_at=None, counts={}, cancel=None, generations=generations
+            run,
+            status="running",
+            finished_at=None,
+            counts={},
+            cancel=None,
+            generations={**run.generations, **dict.fromkeys(again, epoch)},
+            reruns=reruns,
         )
 
     await runs.broker.documents.put(ACTIVE, run_id, b"", 0)

@@ -9,12 +9,14 @@
        {"name": "invite", "map": "shop.send_invite",  "items": {"$result": "user.contacts"}},
        {"name": "sum",    "reduce": "shop.summarise", "of": "invite"},
        {"name": "nap",    "sleep": 60, "after": ["sum"]},
-       {"name": "ok",     "wait_for": "approved", "timeout": 3600, "after": ["nap"]}],
+       {"name": "ok",     "wait_for": "approved", "timeout": 3600, "after": ["nap"]},
+       {"name": "ship",   "workflow": {"name": "ship", "nodes": […]},
+        "inputs": {"user": {"$result": "user"}}}],
      "result": "sum"}
 
 Nodes wait for what their arguments, items and conditions use, and for those in `after` (a list, or
 names with edge modes). Order does not matter. Options: queue, priority, max_attempts, timeout,
-result_ttl, delay, window.
+result_ttl, delay; of a map: window, fail_fast. A workflow within is a definition of its own.
 """
 
 from __future__ import annotations
@@ -39,11 +41,16 @@ Known = Mapping[str, Lot]
 MAX_BYTES = 4 * 1024 * 1024
 """Size of a definition."""
 MAX_NESTING = 50
+MAX_WITHIN = 10
+"""Workflows within each other."""
 WINDOW = 1_000
 RESULT, INPUTS, ITEM = "$result", "$input", "$item"
-_VERBS = ("task", "map", "reduce", "sleep", "wait_for")
+_VERBS = ("task", "map", "reduce", "sleep", "wait_for", "workflow")
 _OPTIONS = ("queue", "priority", "max_attempts", "timeout", "result_ttl", "delay")
-_OTHERS = ("name", "args", "kwargs", "after", "when", "items", "window", "of", "timeout")
+_OTHERS = (
+    *("name", "args", "kwargs", "after", "when", "items", "window", "of", "timeout"),
+    *("fail_fast", "inputs"),
+)
 
 
 def load(text: str | bytes, known: Known = {}) -> Graph:  # noqa: B006 - never changed
@@ -59,8 +66,10 @@ def load(text: str | bytes, known: Known = {}) -> Graph:  # noqa: B006 - never c
     return from_plain(value, known)
 
 
-def from_plain(value: Any, known: Known = {}) -> Graph:  # noqa: B006 - never changed
+def from_plain(value: Any, known: Known = {}, depth: int = 1) -> Graph:  # noqa: B006 - as above
     """Build a graph from a decoded definition. Raises `InvalidWorkflow`."""
+    if depth > MAX_WITHIN:
+        raise InvalidWorkflow(f"workflows within workflows, {MAX_WITHIN} deep: that is the limit")
     if not isinstance(value, dict) or not isinstance(value.get("nodes"), list):
         raise InvalidWorkflow('a definition is an object with "name" and a list of "nodes"')
     if unknown := set(value) - {"name", "nodes", "result"}:
@@ -70,11 +79,12 @@ def from_plain(value: Any, known: Known = {}) -> Graph:  # noqa: B006 - never ch
         raise InvalidWorkflow(f'"name" of a workflow: from 1 to {graphs.MAX_NAME} characters')
     if len(value["nodes"]) > graphs.MAX_NODES:
         raise InvalidWorkflow(f"{len(value['nodes']):,} nodes: at most {graphs.MAX_NODES:,}")
-    return _Loader(name, value["nodes"], known).graph(value.get("result"))
+    return _Loader(name, value["nodes"], known, depth).graph(value.get("result"))
 
 
 class _Loader:
-    def __init__(self, name: str, nodes: list[Any], known: Known) -> None:
+    def __init__(self, name: str, nodes: list[Any], known: Known, depth: int) -> None:
+        self._depth = depth
         self._name = name
         self._known = known
         self._nodes = nodes
@@ -139,6 +149,9 @@ class _Loader:
         fields["window"] = value.get("window", WINDOW)
         if not isinstance(fields["window"], int):
             raise InvalidWorkflow("window: a whole number")
+        fields["fail_fast"] = value.get("fail_fast", False)
+        if not isinstance(fields["fail_fast"], bool):
+            raise InvalidWorkflow("fail_fast: true or false")
 
     def fill_reduce(self, value: dict[str, Any], fields: dict[str, Any]) -> None:
         """A task that gets all results of a map."""
@@ -155,6 +168,14 @@ class _Loader:
         fields |= {"kind": "signal", "signal": _text(value, "wait_for")}
         if value.get("timeout") is not None:
             fields["seconds"] = seconds(value["timeout"], "timeout")
+
+    def fill_workflow(self, value: dict[str, Any], fields: dict[str, Any]) -> None:
+        """A workflow of its own."""
+        graph = from_plain(value["workflow"], self._known, self._depth + 1)
+        fields |= {"kind": "flow", "graph": graph}
+        if not isinstance(value.get("inputs", {}), dict):
+            raise InvalidWorkflow('"inputs" is an object')
+        fields["payload"] = self._payload({"kwargs": value.get("inputs", {})}, [])
 
     def _payload(self, value: dict[str, Any], args: Any) -> bytes:
         kwargs = value.get("kwargs", {})
@@ -212,6 +233,7 @@ _FILLERS = {
     "reduce": _Loader.fill_reduce,
     "sleep": _Loader.fill_sleep,
     "wait_for": _Loader.fill_wait,
+    "workflow": _Loader.fill_workflow,
 }
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from conveyor.core import condition, template
 from conveyor.core.condition import INPUT
+from conveyor.core.envelope import is_wrapped
 from conveyor.core.errors import InvalidWorkflow
 from conveyor.core.graph import Graph, Node
 from conveyor.flows.definition import INPUTS, ITEM, RESULT
@@ -34,9 +35,8 @@ COLOURS = {
 
 
 def to_plain(graph: Graph) -> dict[str, Any]:
-    """Return the definition of a graph, as plain data. Raises `InvalidWorkflow` for what JSON
-    definitions cannot say: sub-workflows, and arguments that JSON does not know.
-    """
+    """Return the definition of a graph, as plain data. Raises `InvalidWorkflow` for sealed
+    arguments."""
     found: dict[str, Any] = {
         "name": graph.name,
         "nodes": [_node(graph, node) for node in graph.nodes],
@@ -47,29 +47,37 @@ def to_plain(graph: Graph) -> dict[str, Any]:
 
 
 def _node(graph: Graph, node: Node) -> dict[str, Any]:
-    if node.kind == "flow":
-        raise InvalidWorkflow(f"node {node.name!r} is a workflow of its own: export that one")
-    args, kwargs = _plain(graph, template.decode(node.payload))
-    found: dict[str, Any] = {"name": node.name}
-    match node.kind:
-        case "sleep":
-            found["sleep"] = node.seconds
-        case "signal":
-            found |= {"wait_for": node.signal, "timeout": node.seconds}
-        case "map":
-            items = _plain(graph, template.decode(node.items))
-            found |= {"map": node.task, "items": items, "window": node.window, "args": args}
-        case "reduce":
-            found |= {"reduce": node.task, "of": args[0][RESULT][0], "args": args[1:]}
-        case _:
-            found |= {"task": node.task, "args": args}
-    if kwargs:
-        found["kwargs"] = kwargs
+    if is_wrapped(node.payload):
+        raise InvalidWorkflow(f"node {node.name!r} has sealed arguments: they are not exported")
+    found = {"name": node.name, **_call(graph, node)}
     if node.when is not None:
         found["when"] = condition.text(node.when, lambda n: graph.nodes[n].name)
     if node.edges:
         found["after"] = {graph.nodes[edge.parent].name: edge.mode for edge in node.edges}
     return found | _options(graph, node)
+
+
+def _call(graph: Graph, node: Node) -> dict[str, Any]:
+    """Return what the node does, and with which arguments."""
+    args, kwargs = _plain(graph, template.decode(node.payload))
+    found: dict[str, Any]
+    match node.kind:
+        case "sleep":
+            found = {"sleep": node.seconds}
+        case "signal":
+            found = {"wait_for": node.signal, "timeout": node.seconds}
+        case "map":
+            items = _plain(graph, template.decode(node.items))
+            found = {"map": node.task, "items": items, "window": node.window, "args": args}
+            if node.fail_fast:
+                found["fail_fast"] = True
+        case "reduce":
+            found = {"reduce": node.task, "of": args[0][RESULT][0], "args": args[1:]}
+        case "flow" if node.graph is not None:
+            return {"workflow": to_plain(node.graph), "inputs": kwargs}
+        case _:
+            found = {"task": node.task, "args": args}
+    return {**found, "kwargs": kwargs} if kwargs else found
 
 
 def _options(graph: Graph, node: Node) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from conveyor.core.errors import InvalidArguments
 from conveyor.core.run import Run
 from conveyor.flows.advancer import Advancer
 from conveyor.flows.control import cancel, retry, send
+from conveyor.flows.keying import Code
 from conveyor.flows.outcome import result_of_run
 from conveyor.flows.overview import RunInfo, overview, why
 from conveyor.flows.runs import Runs
+from conveyor.flows.secrets import sealed
 from conveyor.system import new_id
 
 if TYPE_CHECKING:
@@ -31,8 +33,12 @@ async def begin(
     home: Home, graph: Graph, inputs: dict[str, Any], decoded: Callable[[bytes], Any] = decode
 ) -> WorkflowHandle[Any]:
     """Store a run of a graph and start its roots."""
-    known = await launch(Runs((await home.client()).broker, home.clock), graph, inputs)
+    known = await launch(await _runs_of(home), graph, inputs)
     return WorkflowHandle(known.run.id, home, decoded)
+
+
+async def _runs_of(home: Home) -> Runs:
+    return Runs((await home.client()).broker, home.clock, Code(home.definitions, home.packing))
 
 
 async def launch(runs: Runs, graph: Graph, inputs: dict[str, Any]) -> Known:
@@ -42,13 +48,14 @@ async def launch(runs: Runs, graph: Graph, inputs: dict[str, Any]) -> Known:
             f"workflow {graph.name!r} needs the inputs {', '.join(sorted(missing))}; "
             "nothing was enqueued"
         )
+    run_id = new_id()
     run = Run(
-        id=new_id(),
+        id=run_id,
         name=graph.name,
         created_at=runs.clock.time(),
         inputs=encode(inputs, what=f"inputs of workflow {graph.name}"),
     )
-    known = await runs.create(run, graph)
+    known = await runs.create(run, sealed(graph, run_id, runs.code))
     await Advancer(runs.broker, runs.clock, runs).start(known)
     return known
 
@@ -120,7 +127,7 @@ class WorkflowHandle(Generic[T]):
         return await why(await self._runs(), self.id, node)
 
     async def _runs(self) -> Runs:
-        return Runs((await self._home.client()).broker, self._home.clock)
+        return await _runs_of(self._home)
 
     def __repr__(self) -> str:
         return f"<handle of workflow run {self.id}>"

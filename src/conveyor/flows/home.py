@@ -9,12 +9,14 @@ from conveyor.tasks import Dispatcher, TaskDefinition
 if TYPE_CHECKING:
     from conveyor.client import Client
     from conveyor.core.clock import Clock
+    from conveyor.packing import Packing
 
 
 class Home(Dispatcher, Protocol):
     """Where runs are stored and started."""
 
     clock: Clock
+    packing: Packing
     definitions: dict[str, TaskDefinition[..., Any, Any]]
 
     async def client(self) -> Client:

@@ -28,8 +28,7 @@ class Definition:
             self._graph = from_plain(dict(definition), known)
         else:
             self._graph = load(definition, known)
-        for node in self._graph.nodes:
-            self._check_call(node)
+        self._check_calls(self._graph)
         self.name = self._graph.name
 
     def graph(self) -> Graph:
@@ -44,7 +43,13 @@ class Definition:
         """Store a run and start its first nodes, as `Workflow.enqueue` does."""
         return await begin(self._home, self._graph, inputs)
 
-    def _check_call(self, node: Node) -> None:
+    def _check_calls(self, graph: Graph) -> None:
+        for node in graph.nodes:
+            self._check_call(graph, node)
+            if node.graph is not None:
+                self._check_calls(node.graph)
+
+    def _check_call(self, graph: Graph, node: Node) -> None:
         known = self._home.definitions.get(node.task)
         if known is None:
             return
@@ -52,4 +57,4 @@ class Definition:
         try:
             known.signature.check(tuple(args), kwargs)
         except InvalidArguments as exc:
-            raise InvalidWorkflow(f"node {node.name!r} of {self._graph.name!r}: {exc}") from None
+            raise InvalidWorkflow(f"node {node.name!r} of {graph.name!r}: {exc}") from None

@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 
 def lot_of_call(call: BoundTask[Any], *, known: bool) -> Lot:
     """Return what is stored of a call's options. `known`: none of its arguments is a result, so
-    that limits by argument can be told now. Raises `InvalidWorkflow`.
+    that limits by argument can be told now; else they are told when the node starts. Raises
+    `InvalidWorkflow`.
     """
     definition = call.definition
     _check(definition, call.rules)
-    terms = None
-    if call.rules is not None:
-        if not known and call.rules.by_argument:
-            raise InvalidWorkflow(
-                f"{definition.name}: its limits go by arguments that are results here: use limits "
-                "without key=, or limit(…).acquire() inside the task"
-            )
-        terms = call.rules.terms(
-            definition.name, call.options.priority, b"", call.args, call.kwargs
-        )
+    if call.rules is None:
+        return _lot(call.options, definition.version, None)
+    if not known and call.rules.by_argument:
+        return _lot(call.options, definition.version, None, keyed=True)
+    terms = call.rules.terms(definition.name, call.options.priority, b"", call.args, call.kwargs)
     return _lot(call.options, definition.version, terms)
 
 
@@ -41,10 +37,7 @@ def lot_of_definition(definition: TaskDefinition[..., Any, Any]) -> Lot:
     if rules is None:
         return _lot(options, definition.version, None)
     if rules.by_argument:
-        raise InvalidWorkflow(
-            f"{definition.name}: its limits go by arguments, which a definition in JSON does not "
-            "have: use limits without key=, or limit(…).acquire() inside the task"
-        )
+        return _lot(options, definition.version, None, keyed=True)
     terms = rules.terms(definition.name, options.priority, b"", (), {})
     return _lot(options, definition.version, terms)
 
@@ -68,18 +61,13 @@ class Lots(Mapping[str, Lot]):
 
 
 def _check(definition: TaskDefinition[..., Any, Any], rules: Rules | None) -> None:
-    if definition.encrypt:
-        raise InvalidWorkflow(
-            f"{definition.name}: its arguments are sealed, and a stored graph holds them in the "
-            "clear: pass a reference instead"
-        )
     if rules is not None and (rules.unique is not None or rules.debounce is not None):
         raise InvalidWorkflow(
             f"{definition.name}: unique= and debounce= mean an enqueue, and a node runs once anyway"
         )
 
 
-def _lot(options: Options, version: int, terms: Terms | None) -> Lot:
+def _lot(options: Options, version: int, terms: Terms | None, *, keyed: bool = False) -> Lot:
     return Lot(
         options.queue,
         options.priority,
@@ -92,4 +80,5 @@ def _lot(options: Options, version: int, terms: Terms | None) -> Lot:
         options.headers,
         version,
         terms,
+        keyed,
     )

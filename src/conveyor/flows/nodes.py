@@ -67,6 +67,7 @@ class Draft:
         self.signal = ""
         self.first = False
         self.streams = False
+        self.fail_fast = False
         self.graph: graphs.Graph | None = None
         self.returns: Any = Any
 
@@ -88,6 +89,7 @@ class Draft:
             self.first,
             self.streams,
             self.graph,
+            self.fail_fast,
         )
 
 

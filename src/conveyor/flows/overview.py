@@ -16,6 +16,8 @@ from conveyor.core.run import decode as decode_run
 from conveyor.core.task import State
 from conveyor.flows import births
 from conveyor.flows.control import number_of, states_of
+from conveyor.flows.keying import CannotStart
+from conveyor.flows.reruns import children_ended
 from conveyor.flows.results import Reader
 from conveyor.flows.runs import NOTE, RUN
 from conveyor.flows.trip import Trip
@@ -127,8 +129,7 @@ async def _node(runs: Runs, known: Known, number: int, states: Mapping[int, Stat
     begun = state not in {State.BLOCKED, State.SKIPPED}
     extra: dict[str, Any] = {}
     if node.kind == "map" and begun:
-        key = known.run.keys.join(number, "*")
-        extra["children_ended"] = len(await runs.broker.tallies.members(key))
+        extra["children_ended"] = len(await children_ended(runs, known, number))
         if number in known.items:
             extra["children"] = len(known.items[number])
     if state is State.FAILED:
@@ -163,7 +164,7 @@ async def why(runs: Runs, run_id: str, name: str) -> list[str]:
     if number not in ended:
         live = {n: str(state) for n, state in (await _live(runs, known, ended)).items()}
         waits = advance.waits_for(known.plan.graph, number, ended, live)
-        return waits or ["its parents have ended; it is about to start"]
+        return waits or [await _waits_for_code(runs, known, number)]
     reasons = [f"it has {ended[number]}" if ended[number] is not State.SKIPPED else "it is skipped"]
     for edge in node.edges:
         state = ended.get(edge.parent)
@@ -176,6 +177,30 @@ async def why(runs: Runs, run_id: str, name: str) -> list[str]:
     return reasons + [note.body.decode() for note in notes.values()]
 
 
+async def _waits_for_code(runs: Runs, known: Known, number: int) -> str:
+    """Say what a node waits for whose parents have ended."""
+    node = known.plan.graph.nodes[number]
+    relay = None
+    if known.plan.graph.lots[node.lot].keyed:
+        index = 0
+        if node.kind == "map":
+            ended = await children_ended(runs, known, number)
+            index = next(i for i in range(len(ended) + 1) if i not in ended)
+        relay = await _info(runs, births.relay_id(known, number, index))
+    if relay is None or relay.state is State.SUCCEEDED:
+        return (
+            "its children are under way"
+            if node.kind == "map"
+            else "its parents have ended; it is about to start"
+        )
+    if relay.state.is_final:
+        return f"its limits go by its arguments, and could not be told: see task {relay.id}"
+    return (
+        f"its limits go by its arguments, and are told by a worker that knows {node.task!r}: "
+        f"it waits for one (task {relay.id} is {relay.state})"
+    )
+
+
 async def _explained(
     runs: Runs, known: Known, number: int, states: Mapping[int, State]
 ) -> list[str]:
@@ -185,7 +210,7 @@ async def _explained(
     facts = Facts(reader.values(trip, number), lambda n: str(states.get(n, "")))
     try:
         return [condition.explain(node.when, _names(known), facts)]
-    except births.CannotStart as exc:
+    except CannotStart as exc:
         return [str(exc)]
 
 

@@ -12,7 +12,8 @@ from conveyor.core.codec import MAX_PAYLOAD
 from conveyor.core.condition import INPUT
 from conveyor.core.errors import TaskNotFound
 from conveyor.core.task import State
-from conveyor.flows.births import CannotStart, items_of, node_id
+from conveyor.flows.births import items_of, node_id
+from conveyor.flows.keying import CannotStart
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
@@ -90,7 +91,9 @@ class Reader:
             graph_node = known.plan.graph.nodes[node]
             known.items[node] = items_of(graph_node, self.lookup(trip, node))
         size = len(known.items[node])
-        reference = {REFERENCE: [known.run.id, node, known.run.generations.get(node, 0), size]}
+        chain = known.reruns[node].chain if node in known.reruns else ()
+        generation = known.run.generations.get(node, 0)
+        reference = {REFERENCE: [known.run.id, node, generation, size, *chain]}
         if streams or size > PAGE:
             return msgspec.msgpack.encode(reference)
         ids = [node_id(known, node, index) for index in range(size)]
@@ -112,6 +115,26 @@ async def finals(broker: Broker, ids: Sequence[str]) -> dict[str, Final]:
             except TaskNotFound as exc:
                 page.remove(exc.task_id)
     return found
+
+
+async def absent(broker: Broker, ids: Sequence[str], most: int = 100) -> set[str]:
+    """Return those of these tasks that the store does not know. After `most` the rest of a page
+    counts as unknown: each costs a round trip.
+    """
+    missing: set[str] = set()
+    for start in range(0, len(ids), PAGE):
+        page = list(ids[start : start + PAGE])
+        while page:
+            try:
+                await broker.finals(page)
+                break
+            except TaskNotFound as exc:
+                page.remove(exc.task_id)
+                missing.add(exc.task_id)
+            if len(missing) >= most:
+                missing.update(page)
+                break
+    return missing
 
 
 async def succeeded(broker: Broker, ids: Sequence[str]) -> list[bytes]:

@@ -16,6 +16,7 @@ from conveyor.core.signature import Signature
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
+    from conveyor.brokers.documents import Documents
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,19 +50,50 @@ async def step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) 
     task = current_task()
     _take_name(task, name)
     decode = decoder(Signature(fn, name).returns)
-    documents = (await task.app.client()).broker.documents
+    found = await _recalled(task, name)
+    if found is None:
+        result = await _call(fn, args, kwargs)
+        found = await _kept(task, name, encode(result, what=f"the result of step {name}"))
+    return decode(found)
+
+
+def step_sync(name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what `step` does in a task that is not async, in a thread or in a process of its own: `fn`
+    runs where the task runs. Raises `InvalidOption` for an async function, too.
+    """
+    task = current_task()
+    if inspect.iscoroutinefunction(fn):
+        raise InvalidOption(f"step_sync({name!r}): {fn!r} is async, use it in an async task")
+    _take_name(task, name)
+    decode: Callable[[bytes], T] = decoder(Signature(fn, name).returns)
+    found = task.app.run_sync(_recalled(task, name))
+    if found is None:
+        result = fn(*args, **kwargs)
+        encoded = encode(result, what=f"the result of step {name}")
+        found = task.app.run_sync(_kept(task, name, encoded))
+    return decode(found)
+
+
+async def _recalled(task: CurrentTask, name: str) -> bytes | None:
+    """Return what the step has returned in this task, None when it was not done."""
     key = f"{task.id}/{name}"
-    found = await documents.get(STEP, [key])
-    if key in found:
-        return decode(_of_this_or_earlier(task, name, found[key].body))
-    result = await _call(fn, args, kwargs)
-    encoded = encode(result, what=f"the result of step {name}")
+    found = await (await _documents(task)).get(STEP, [key])
+    return _of_this_or_earlier(task, name, found[key].body) if key in found else None
+
+
+async def _kept(task: CurrentTask, name: str, encoded: bytes) -> bytes:
+    """Store what the step has returned, and return what counts."""
+    documents, key = await _documents(task), f"{task.id}/{name}"
     memo = msgspec.msgpack.encode(Memo(task.fencing_token, encoded))
     if await documents.put(STEP, key, memo, 0) is None:
         # Another execution was faster, so this one is not to count.
         found = await documents.get(STEP, [key])
-        encoded = _of_this_or_earlier(task, name, found[key].body) if key in found else encoded
-    return decode(encoded)
+        return _of_this_or_earlier(task, name, found[key].body) if key in found else encoded
+    return encoded
+
+
+async def _documents(task: CurrentTask) -> Documents:
+    return (await task.app.client()).broker.documents  # type: ignore[no-any-return]
 
 
 def _take_name(task: CurrentTask, name: str) -> None:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 import msgspec
 
-from conveyor.context import current_task
+from conveyor.context import running_task
+from conveyor.core.advance import Keys
 from conveyor.core.codec import decoder
+from conveyor.core.errors import NotInTask
 from conveyor.core.graph import successor_id
 from conveyor.flows.results import PAGE, REFERENCE, succeeded
+from conveyor.flows.runs import Rerun, read_rerun
 
 if TYPE_CHECKING:
     from conveyor.flows.home import Home
@@ -31,21 +34,27 @@ class Results(Generic[T_co]):
         self._plain = plain
         self._decode = decode
         self._home = home
+        self._rerun: Rerun | None = None
 
     @staticmethod
     def from_plain(kind: Any, value: Any) -> Results[Any]:
         """Make one from what is in a task's arguments, typed as `kind` says."""
         arguments = get_args(kind)
-        home = current_task().app if isinstance(value, dict) else None
+        task = running_task()
+        home = task.app if task is not None and isinstance(value, dict) else None
         return Results(value, decoder(arguments[0] if arguments else Any), home)
 
     @property
     def children(self) -> int:
         """How many children the map had."""
-        return len(self._plain) if self._home is None else int(self._plain[REFERENCE][3])
+        return int(self._plain[REFERENCE][3]) if self._is_reference else len(self._plain)
+
+    @property
+    def _is_reference(self) -> bool:
+        return isinstance(self._plain, dict)
 
     async def __aiter__(self) -> AsyncIterator[T_co]:
-        if self._home is None:
+        if not self._is_reference:
             for value in self._plain:
                 yield self._typed(value)
             return
@@ -54,22 +63,29 @@ class Results(Generic[T_co]):
                 yield value
 
     def __iter__(self) -> Iterator[T_co]:
-        if self._home is None:
+        if not self._is_reference:
             yield from map(self._typed, self._plain)
             return
         for start in range(0, self.children, PAGE):
-            yield from self._home.run_sync(self._page(start))
+            yield from self._at_home().run_sync(self._page(start))
 
     async def _page(self, start: int) -> list[Any]:
-        run_id, node, generation, size = self._plain[REFERENCE]
+        run_id, node, generation, size, *chain = self._plain[REFERENCE]
+        broker = (await self._at_home().client()).broker
+        if self._rerun is None and chain:
+            self._rerun = await read_rerun(broker, Keys(run_id, {}), node, tuple(chain))
         ids = [
-            successor_id(run_id, node, index, generation)
+            successor_id(
+                run_id, node, index, self._rerun.generation(index) if self._rerun else generation
+            )
             for index in range(start, min(start + PAGE, size))
         ]
-        if self._home is None:
-            return []
-        broker = (await self._home.client()).broker
         return [self._decode(result) for result in await succeeded(broker, ids)]
+
+    def _at_home(self) -> Home:
+        if self._home is None:
+            raise NotInTask("results of a map are read by the task that gets them, when it runs")
+        return self._home
 
     def _typed(self, value: Any) -> Any:
         return self._decode(msgspec.msgpack.encode(value))

@@ -15,10 +15,11 @@ from conveyor.core import advance
 from conveyor.core.task import State
 from conveyor.flows import births
 from conveyor.flows.advancer import Advancer
-from conveyor.flows.births import CannotStart, items_of
+from conveyor.flows.births import items_of
 from conveyor.flows.closing import clear, close, prune
 from conveyor.flows.control import states_of, stop
-from conveyor.flows.results import Reader, finals
+from conveyor.flows.keying import CannotStart
+from conveyor.flows.results import Reader, absent, finals
 from conveyor.flows.runs import ACTIVE, GRAPH, Runs
 from conveyor.flows.steps import prune_steps
 from conveyor.flows.trip import Ended, Trip
@@ -141,14 +142,16 @@ class Sweeper:
         look.nodes = set(front)
         look.pushed &= look.nodes
         trip = Trip(known, states)
+        there = await self._there(known, [n for n in old if n not in look.pushed])
         plain: dict[str, int] = {}
         maps = []
         for number in old:
             if front[number] is not State.QUEUED:
                 trip.end(number, front[number])
             elif number not in look.pushed:
-                trip.wave.ready[number] = None
                 look.pushed.add(number)
+                if number not in there:
+                    trip.wave.ready[number] = None
             elif known.plan.graph.nodes[number].kind == "map":
                 maps.append(number)
             else:
@@ -159,6 +162,19 @@ class Sweeper:
         for number in maps:
             await self._map(trip, number, look)
         return await self._advancer.settle([trip])
+
+    async def _there(self, known: Known, numbers: list[int]) -> set[int]:
+        """Return which of these nodes have their task (a map: its first child; for the others
+        `_map` looks), as far as pushing it again would cost a relay: without the task's code it
+        cannot be made again as it was."""
+        graph = known.plan.graph
+        ids = {
+            births.node_id(known, number, known.first_child(number)): number
+            for number in numbers
+            if graph.lots[graph.nodes[number].lot].keyed
+        }
+        gone = await absent(self._broker, list(ids)) if ids else set()
+        return {number for task_id, number in ids.items() if task_id not in gone}
 
     async def _map(self, trip: Trip, number: int, look: _Look) -> None:
         """Push children of a mapped node that are missing, and take in ends not on record."""
@@ -171,18 +187,25 @@ class Sweeper:
         except CannotStart:
             return  # its parent's result has expired: the children that run end it
         members = await self._broker.tallies.members(trip.wave.keys.join(number, "*"))
-        ended = set(map(int, members))
-        size = len(known.items[number])
-        if len(ended) >= size:
+        ended, todo = set(map(int, members)), known.todo(number)
+        broken = node.fail_fast and await self._broker.tallies.members(
+            trip.wave.keys.join(number, "!")
+        )
+        if len(ended) >= len(todo) or broken:
             trip.wave.grown[number] = len(ended)
+            trip.broken |= {number} if broken else set()
             return
-        begun = range(min(size, node.window + len(ended)))
+        begun = todo[: node.window + len(ended)]
         missing = {index for index in begun if index not in ended}
         old = sorted(missing & look.children.get(number, set()))
         look.children[number] = missing
-        tasks = births.children_of(known, number, old, lookup, self._clock.time())
+        to_push = old
+        if known.plan.graph.lots[node.lot].keyed:
+            gone = await absent(self._broker, [births.node_id(known, number, i) for i in old])
+            to_push = [i for i in old if births.node_id(known, number, i) in gone]
+        tasks = await self._advancer.maps.children(trip, number, to_push, reader)
         if tasks:
             await self._broker.push(tasks)
-        ids = {task.task.id: index for task, index in zip(tasks, old, strict=True)}
+        ids = {births.node_id(known, number, index): index for index in old}
         for task_id, final in (await finals(self._broker, list(ids))).items():
             trip.take(Ended(known.run.flow, number, ids[task_id], final.state))

@@ -37,19 +37,32 @@ class Trip:
         self.children: list[tuple[int, int, State]] = []
         self.arrived: dict[int, int] = {}
         """Children of each mapped node that ended just now."""
+        self.broken: set[int] = set()
+        """Mapped nodes that fail with the first of their children, and one has failed."""
 
     def end(self, node: int, state: State) -> None:
         """A node ended."""
         self.states[node] = state
         self.wave.end(node, state)
 
+    def child(self, node: int, index: int, state: State) -> None:
+        """A child of a mapped node ended."""
+        self.children.append((node, index, state))
+        if state is not State.SUCCEEDED and self.known.plan.graph.nodes[node].fail_fast:
+            self.broken.add(node)
+        self.arrived[node] = self.arrived.get(node, 0) + 1
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to spread."""
+        return self.wave.has_news or bool(self.children)
+
     def take(self, entry: Ended) -> None:
         """A task ended."""
         if not 0 <= entry.node < self.known.plan.end:
             return
         if self.known.plan.graph.nodes[entry.node].kind == "map":
-            self.children.append((entry.node, entry.child, entry.state))
-            self.arrived[entry.node] = self.arrived.get(entry.node, 0) + 1
+            self.child(entry.node, entry.child, entry.state)
             return
         self.end(entry.node, entry.state)
         if entry.result is not None:

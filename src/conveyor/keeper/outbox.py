@@ -1,4 +1,4 @@
-"""Picks up what dead producers left in the outbox: a chore of one worker process at a time.
+"""Picks up what dead producers left in the outbox: a chore of one worker or keeper at a time.
 
 A producer relays its tasks right after its commit. Those that are still there at the second look
 have nobody who cares for them; ids decide that, not clocks. Two relays at work do no harm.
@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from conveyor.core.errors import BrokerError
+from conveyor.core.errors import BrokerError, InvalidOption
+from conveyor.system import new_id
 
 if TYPE_CHECKING:
+    from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
     from conveyor.core.clock import Clock
     from conveyor.transactions.database import Database
@@ -27,6 +29,16 @@ LEADERSHIP, RENEWED = 5.0, 2.0
 _LONGEST_PAUSE = 5.0
 DONE_KEPT = 7 * 86_400.0
 """Seconds that the end of a transactional task is remembered, should its settlement be lost."""
+
+
+def relay_of(
+    app: Conveyor, broker: Broker, clock: Clock, dice: Callable[[], float]
+) -> OutboxRelay | None:
+    """Return the relay of an app's outbox, or else of the database of its sessions."""
+    place = app.outbox
+    if place is None and app.sessions is not None:
+        place = app.sessions.kw.get("bind")
+    return None if place is None else OutboxRelay(broker, place, clock, dice, new_id())
 
 
 class OutboxRelay:
@@ -46,28 +58,37 @@ class OutboxRelay:
         self._elsewhere = False
 
     async def run(self) -> None:
-        """Relay until cancelled, through every outage of the broker and the database."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from conveyor.transactions.database import Database
-
-        database = Database.of(self._place)
-        pause = EVERY
+        """Relay until cancelled, through every outage of the broker and the database. What can
+        never work is said once, and ends it: nothing else has to wait for that.
+        """
         try:
-            while True:
-                try:
-                    if await self._is_home(database):
-                        return
-                    await self.round(database)
-                except (BrokerError, SQLAlchemyError, OSError) as exc:
-                    log.warning("the outbox waits: %s", exc)
-                    self._ask_at = float("-inf")
-                    pause = min(pause * 2, _LONGEST_PAUSE)
-                else:
-                    pause = EVERY
-                await asyncio.sleep(pause * (0.75 + self._dice() / 2))
+            from conveyor.transactions.database import Database
+
+            database = Database.of(self._place)
+        except (ImportError, InvalidOption) as exc:
+            log.error("nobody looks after the outbox here: %s", exc)
+            return
+        try:
+            await self._rounds(database)
         finally:
             await database.close()
+
+    async def _rounds(self, database: Database) -> None:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        pause = EVERY
+        while True:
+            try:
+                if await self._is_home(database):
+                    return
+                await self.round(database)
+            except (BrokerError, SQLAlchemyError, OSError) as exc:
+                log.warning("the outbox waits: %s", exc)
+                self._ask_at = float("-inf")
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                pause = EVERY
+            await asyncio.sleep(pause * (0.75 + self._dice() / 2))
 
     async def round(self, database: Database) -> int:
         """Look once; returns how many tasks were relayed. Raises `BrokerError` and SQLAlchemy's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -253,6 +253,15 @@ class Desk:
             fired=entry.fired,
             skipped=entry.skipped,
         )
+
+
+class Policy(TypedDict, total=False):
+    """How a schedule behaves, beside its timing: see `app.schedule`."""
+
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_window: float | timedelta
+    jitter: float | timedelta
 
 
 def draft(

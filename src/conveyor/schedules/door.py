@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import builtins
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from typing_extensions import Unpack
 
-from conveyor.core.envelope import stamped
+from conveyor.core.envelope import Wrapping, split, stamped, wrap
 from conveyor.core.errors import InvalidOption
-from conveyor.core.schedule import WINDOW, CatchUp, Overlap, Schedule
+from conveyor.core.schedule import Schedule
+from conveyor.core.task import Terms
 from conveyor.core.timing import Fire, Timing, preview, timing
-from conveyor.schedules.desk import Desk, ScheduleInfo, draft
+from conveyor.schedules.desk import Desk, Policy, ScheduleInfo, draft
 from conveyor.tasks import BoundTask, TaskDefinition
 
 if TYPE_CHECKING:
     from conveyor.client import Client
     from conveyor.core.clock import Clock
     from conveyor.core.task import NewTask, Task
+    from conveyor.packing import Packing
 
 D = TypeVar("D", bound=TaskDefinition[..., Any, Any])
 
 
-class Scheduling:
-    """The part of an app that has to do with schedules."""
+class Declaration(Policy, total=False):
+    """What `app.schedule(…)` and `app.every(…)` take beside the timing; see there."""
+
+    name: str | None
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any] | None
+
+
+_OPTIONS = Declaration.__required_keys__ | Declaration.__optional_keys__
+
+
+class Scheduling(ABC):
+    """The part of an app that has to do with schedules. The abstract methods are what it needs of
+    the rest: an app that lacks one cannot be made.
+    """
 
     clock: Clock
+    packing: Packing
 
+    @abstractmethod
     async def client(self) -> Client:
         """Return this event loop's client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_sync(self, coroutine: Any) -> Any:
         """Run a coroutine from synchronous code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_task(self, call: BoundTask[Any]) -> NewTask:
-        raise NotImplementedError
+        """Build the task of one call, not stored yet."""
 
     @cached_property
     def schedules(self) -> Schedules:
@@ -52,80 +71,49 @@ class Scheduling:
         return {}
 
     def schedule(
-        self,
-        cron: str,
-        *,
-        tz: str = "UTC",
-        overlap: Overlap = "allow",
-        catch_up: CatchUp = "last",
-        catch_up_window: float | timedelta = WINDOW,
-        jitter: float | timedelta = 0.0,
-        name: str | None = None,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, cron: str, *, tz: str = "UTC", **options: Unpack[Declaration]
     ) -> Callable[[D], D]:
         """Enqueue the task below at the times of a cron expression: decorates a task definition,
         and may stand several times.
 
         `cron` has five fields or is a nickname like `@daily`; `tz` is an IANA time zone. `overlap`
-        says what happens while the task of an earlier fire has not ended: allow, skip, buffer_one,
-        buffer_all, cancel_other. `catch_up` says which fires are made up for that no keeper was
-        there for, up to `catch_up_window` (seconds) ago: none, last, all. Each fire is due up to
-        `jitter` seconds late. `name` defaults to the task's, `#2`, `#3` … following; `args` and
-        `kwargs` are the task's arguments. Raises `InvalidOption` or `InvalidArguments`.
+        says what happens while the task of an earlier fire has not ended: allow (default), skip,
+        buffer_one, buffer_all, cancel_other. `catch_up` says which fires are made up for that no
+        keeper was there for, up to `catch_up_window` (seconds, a day) ago: none, last (default),
+        all. Each fire is due up to `jitter` seconds late (0). `name` defaults to the task's, `#2`,
+        `#3` … following; `args` and `kwargs` are the task's arguments. Raises `InvalidOption` or
+        `InvalidArguments`.
         """
-        policy: dict[str, Any] = {
-            "overlap": overlap,
-            "catch_up": catch_up,
-            "catch_up_window": catch_up_window,
-            "jitter": jitter,
-        }
-        return self._declare(timing(cron=cron, tz=tz), policy, name, args, kwargs)
+        return self._declare(timing(cron=cron, tz=tz), options)
 
-    def every(
-        self,
-        seconds: float | timedelta,
-        *,
-        overlap: Overlap = "allow",
-        catch_up: CatchUp = "last",
-        catch_up_window: float | timedelta = WINDOW,
-        jitter: float | timedelta = 0.0,
-        name: str | None = None,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Callable[[D], D]:
+    def every(self, seconds: float | timedelta, **options: Unpack[Declaration]) -> Callable[[D], D]:
         """Enqueue the task below every so many seconds (at least 0.1), on the grid of the epoch:
         `every(60)` fires at the full minute. Options and errors as of `schedule`.
         """
-        policy: dict[str, Any] = {
-            "overlap": overlap,
-            "catch_up": catch_up,
-            "catch_up_window": catch_up_window,
-            "jitter": jitter,
-        }
-        return self._declare(timing(every=seconds), policy, name, args, kwargs)
+        return self._declare(timing(every=seconds), options)
 
-    def _declare(
-        self,
-        when: Timing,
-        policy: Mapping[str, Any],
-        name: str | None,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any] | None,
-    ) -> Callable[[D], D]:
+    def _declare(self, when: Timing, options: Declaration) -> Callable[[D], D]:
+        if unknown := sorted(set(options) - _OPTIONS):
+            raise InvalidOption(
+                f"schedules have no option {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}"
+            )
+        policy: dict[str, Any] = {**options}
+        name = policy.pop("name", None)
+        args, kwargs = policy.pop("args", ()), policy.pop("kwargs", None) or {}
+
         def declare(definition: D) -> D:
             if not isinstance(definition, TaskDefinition):
                 raise InvalidOption(
                     f"{definition!r} is not a task yet: put @app.schedule(…) and @app.every(…) "
                     "above @app.task"
                 )
-            call = definition.bind(*args, **(kwargs or {}))
+            call = definition.bind(*args, **kwargs)
             chosen = _free_name(definition.name, self.declared) if name is None else name
             if chosen in self.declared and self.declared[chosen].task.name != definition.name:
                 raise InvalidOption(
                     f"two schedules are named {chosen!r}: give one of them another with name=…"
                 )
-            self.declared[chosen] = draft(chosen, template(self, call), when, **policy)
+            self.declared[chosen] = draft(chosen, template(self, call, chosen), when, **policy)
             return definition
 
         return declare
@@ -149,10 +137,7 @@ class Schedules:
         cron: str | None = None,
         tz: str | None = None,
         every: float | timedelta | None = None,
-        overlap: Overlap = "allow",
-        catch_up: CatchUp = "last",
-        catch_up_window: float | timedelta = WINDOW,
-        jitter: float | timedelta = 0.0,
+        **policy: Unpack[Policy],
     ) -> ScheduleInfo:
         """Make a schedule that enqueues `task`: a definition, or with arguments and options
         `task.with_options(…).bind(…)`. `cron` with `tz`, or `every` (seconds); the other options as
@@ -160,15 +145,7 @@ class Schedules:
         """
         call = task if isinstance(task, BoundTask) else task.bind()
         when = timing(cron=cron, tz=tz, every=every)
-        made = draft(
-            name,
-            template(self._app, call),
-            when,
-            overlap=overlap,
-            catch_up=catch_up,
-            catch_up_window=catch_up_window,
-            jitter=jitter,
-        )
+        made = draft(name, template(self._app, call, name), when, **policy)
         return await (await self._desk()).create(made)
 
     async def edit(self, name: str, **changes: Any) -> ScheduleInfo:
@@ -258,20 +235,22 @@ class Schedules:
         return Desk((await self._app.client()).broker, self._app.clock)
 
 
-def template(app: Scheduling, call: BoundTask[Any]) -> Task:
-    """Return the task that every fire copies. Raises `InvalidOption` for options that mean one
-    enqueue only."""
+def template(app: Scheduling, call: BoundTask[Any], name: str) -> Task:
+    """Return the task that every fire of the schedule `name` copies, its secrets sealed. Raises
+    `InvalidOption` for options that mean one enqueue only."""
     options = call.options
     if options.delay is not None or options.due_at is not None:
         raise InvalidOption("delay= and at= mean one enqueue: a schedule says when it fires")
     definition = call.definition
-    if definition.encrypt:
-        raise InvalidOption(
-            f"{definition.name}: its arguments are sealed for one task each, and every fire is "
-            "another: a schedule cannot hold them"
-        )
     made = app._new_task(call).task
     payload = stamped(made.payload, definition.version)
+    if definition.encrypt:
+        arguments = split(made.payload)
+        of_schedule = msgspec.structs.replace(made, terms=Terms(schedule=name))
+        # The same each time: or every start of a worker would seem to bring a new schedule.
+        sealed = app.packing.seal(arguments, of_schedule, definition, steady=True)
+        if sealed:
+            payload = wrap(arguments, Wrapping(definition.version, tuple(sealed)))
     return msgspec.structs.replace(made, id="", enqueued_at=0.0, payload=payload)
 
 

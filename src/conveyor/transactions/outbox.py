@@ -26,6 +26,8 @@ class Parcel(NamedTuple):
     id: str
     at: float
     new: NewTask
+    refused: str | None = None
+    """Why the broker did not take it: it shall be a dead letter there."""
 
 
 def must_be_there(connection: Connection, table: Table, purpose: str) -> None:
@@ -95,11 +97,11 @@ def _row(new: NewTask, now: float) -> dict[str, Any]:
 
 def take(connection: Connection, ids: Sequence[str] | None, limit: int) -> list[Parcel]:
     """Return what waits: these ids, or the oldest. Ids sort by time."""
-    chosen = select(outbox.c.id, outbox.c.at, outbox.c.body).where(outbox.c.refused.is_(None))
+    chosen = select(outbox.c.id, outbox.c.at, outbox.c.body, outbox.c.refused)
     if ids is not None:
         chosen = chosen.where(outbox.c.id.in_(ids))
     rows = connection.execute(chosen.order_by(outbox.c.id).limit(limit)).all()
-    return [Parcel(row.id, row.at, _decode(row.body)) for row in rows]
+    return [Parcel(row.id, row.at, _decode(row.body), row.refused) for row in rows]
 
 
 def clear(connection: Connection, ids: Sequence[str], refused: Sequence[tuple[str, str]]) -> None:
@@ -112,5 +114,5 @@ def clear(connection: Connection, ids: Sequence[str], refused: Sequence[tuple[st
 
 def waiting(connection: Connection) -> int:
     """Return how many tasks wait."""
-    count = select(func.count()).select_from(outbox).where(outbox.c.refused.is_(None))
+    count = select(func.count()).select_from(outbox)
     return int(connection.execute(count).scalar_one())

@@ -35,7 +35,7 @@ outbox = Table(
     Column("key", String(256)),
     Column("digest", String(64)),
     Column("body", LargeBinary, nullable=False, comment="the task, as MessagePack"),
-    Column("refused", Text, comment="why the broker did not take it; such a row stays"),
+    Column("refused", Text, comment="why the broker did not take it; for moments only"),
     UniqueConstraint("queue", "name", "key", name="conveyor_outbox_key"),
 )
 """Tasks on their way to a broker that is elsewhere."""

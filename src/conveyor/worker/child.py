@@ -141,6 +141,7 @@ class Shift:
         from conveyor.brokers.url import opened
         from conveyor.core.errors import BrokerError, ConveyorError
         from conveyor.core.urls import redact
+        from conveyor.worker.registry import warn_of_limits_that_multiply
 
         url = self._app.url
         if ":memory:" in url or url.partition("?")[0] in {"sqlite:", "sqlite://", "sqlite:///"}:
@@ -155,6 +156,7 @@ class Shift:
             raise StartError(str(exc), code) from exc
         # Tasks that enqueue tasks share this connection; closing the app closes it.
         self._app.attach(broker)
+        warn_of_limits_that_multiply(self._app.definitions, broker)
         return broker
 
     def _make_engine(self, broker: Broker) -> Engine:

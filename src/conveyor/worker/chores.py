@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from conveyor.keeper.outbox import OutboxRelay
-from conveyor.system import new_id
+from conveyor.keeper.outbox import relay_of
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
@@ -19,10 +18,5 @@ def chores(
     app: Conveyor, broker: Broker, clock: Clock, dice: Callable[[], float]
 ) -> list[asyncio.Task[None]]:
     """Start them; each runs until it is cancelled."""
-    place = app.outbox
-    if place is None and app.sessions is not None:
-        place = app.sessions.kw.get("bind")
-    if place is None:
-        return []
-    relay = OutboxRelay(broker, place, clock, dice, new_id())
-    return [asyncio.create_task(relay.run(), name="conveyor-outbox")]
+    relay = relay_of(app, broker, clock, dice)
+    return [] if relay is None else [asyncio.create_task(relay.run(), name="conveyor-outbox")]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from conveyor.brokers.base import Settlement, Step, StepReply
@@ -22,10 +23,12 @@ from conveyor.core.errors import BrokerError
 from conveyor.core.outcome import Cancelled, Outcome
 from conveyor.core.task import Lease
 from conveyor.flows import builtin
+from conveyor.flows.keying import Code
 from conveyor.keeper.pauses import Pauses
 from conveyor.middleware.base import run_layers
 from conveyor.system import dice as system_dice
 from conveyor.worker import logs
+from conveyor.worker.adoption import Adoption
 from conveyor.worker.chores import chores
 from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
@@ -87,7 +90,8 @@ class Engine:
         self.board = board
         self.steps = self.leased = 0
         self.completer = Completer(token, dice)
-        self.names = known_names(app.definitions, module) | builtin.definitions(app)
+        code = Code(known_names(app.definitions, module), app.packing)
+        self.names = {**code.definitions, **builtin.definitions(app, code)}
         self._clock = clock
         self._dice = dice
         self._waiting = Waiting()
@@ -95,17 +99,14 @@ class Engine:
         self._running: dict[str, Run] = {}
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
-        self._follower = Follower(broker, clock, dice, self._ring_bell)
+        self._follower = Follower(broker, clock, dice, self._ring_bell, code)
         self._queues: list[str] = list(settings.queues)
         self._lineup = Lineup(settings.weights, settings.reserved)
         self._refreshed_at = float("-inf")
         self._signal = asyncio.Event()
-        self._rung = True
-        self._more = True
-        self._adopt_at = float("-inf")
-        self._draining = False
-        self._aborted = False
-        self._fenced = False
+        self._rung = self._more = True
+        self._adoption = Adoption(broker, clock, token, self.names)
+        self._draining = self._aborted = self._fenced = False
         self._executor: Executor
         self._pool: ProcessPool | None = None
 
@@ -117,7 +118,7 @@ class Engine:
         if self._draining:
             return
         self._draining = True
-        self._release_waiting()
+        self.completer.release(self._waiting.clear())
         later = asyncio.get_running_loop().call_later
         later(self.settings.shutdown_grace, self._stop_all, Stop.SHUTDOWN)
         self._signal.set()
@@ -214,15 +215,19 @@ class Engine:
         """One step, and everything it brings."""
         self._signal.clear()
         self._rung = False
-        want = self._want()
         batch: list[Settlement] = []
         try:
+            # Behind a backlog that leaves no slot free, parked tasks would wait for its end.
+            await self._adopt(self._want() if self._more else 0)
             await self._refresh()
             await self._intake.note_held()
+            want = self._want()
             batch = self.completer.take()
             slots = self._prefetch.want_gated(len(self._running), self._waiting)
             step = Step(self.token, self._queues, want, batch, slots)
-            reply = await self._lineup.step(self.broker, step, self._held_queues())
+            running = (run.lease for run in self._running.values())
+            held = (lease.task.queue for lease in chain(running, self._waiting))
+            reply = await self._lineup.step(self.broker, step, held)
         except BrokerError as exc:
             self.completer.put_back(batch)
             await self._after_failure(exc)
@@ -239,27 +244,24 @@ class Engine:
         if len(reply.leases) >= BUSY_BATCH or len(batch) >= BUSY_BATCH:
             await asyncio.sleep(GATHER)
 
-    def _held_queues(self) -> Iterable[str]:
-        leases = (*(run.lease for run in self._running.values()), *self._waiting)
-        return (lease.task.queue for lease in leases)
-
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""
         if want == 0 or len(reply.leases) >= want:
             return
-        now = self._clock.monotonic()
-        if now >= self._adopt_at:
-            self._adopt_at = now + POLL
-            try:
-                parked = await self.broker.adopt(self.token, list(self.names), self._queues, want)
-            except BrokerError as exc:
-                await self._after_failure(exc)
-                return
-            self._accept(parked)
-        if reply.next_due is not None and reply.next_due < POLL:
-            asyncio.get_running_loop().call_later(max(0.0, reply.next_due), self._ring_bell)
+        await self._adopt(want - len(reply.leases))
+        due = min(POLL if reply.next_due is None else reply.next_due, self._adoption.next_look())
+        if due < POLL:
+            asyncio.get_running_loop().call_later(max(0.0, due), self._ring_bell)
         if self.settings.burst and not (self._busy() or self._rung or reply.leases):
             self._draining = not await self._found_new_queues()
+
+    async def _adopt(self, most: int) -> None:
+        """Take parked tasks: like gated ones, which they may be, only those that start soon."""
+        most = min(most, self._prefetch.want_gated(len(self._running), self._waiting))
+        try:
+            self._accept(await self._adoption.look(self._queues, most))
+        except BrokerError as exc:
+            await self._after_failure(exc)
 
     async def _after_failure(self, exc: BrokerError) -> None:
         """The step's fate is unknown: wait, then ask which leases are ours."""
@@ -345,9 +347,6 @@ class Engine:
             self._start_waiting()
         self._signal.set()
 
-    def _release_waiting(self) -> None:
-        self.completer.release(self._waiting.clear())
-
     def _stop_all(self, reason: Stop) -> None:
         for run in list(self._running.values()):
             self._executor.stop(run, reason)
@@ -376,7 +375,7 @@ class Engine:
         fenced = now > self.board.lease_until - SAFETY
         if fenced and not self._fenced:
             log.error("the lease was not renewed in time: stopping what runs here")
-            self._release_waiting()
+            self.completer.release(self._waiting.clear())
             for run in list(self._running.values()):
                 if run.definition.on_uncertain == "stop":
                     self._executor.stop(run, Stop.SHUTDOWN)

@@ -320,12 +320,17 @@ class Executor:
                 run.context.keep_lines(lines)
             self._on_note(run.context)
 
+        def on_refusal() -> None:
+            if run.definition.rules is not None:
+                self._slow_down(run.definition.rules)
+
         try:
             outcome = await self._processes().run(
                 run.lease,
                 timeout=run.lease.task.timeout,
                 fresh=run.lease.must_run_alone,
                 on_note=on_note,
+                on_refusal=on_refusal,
             )
         except Exception as exc:  # noqa: BLE001 - the pool failed, not the task
             outcome = Failed(describe(exc))

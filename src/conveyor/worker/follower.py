@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from conveyor.core.errors import BrokerError
 from conveyor.flows.advancer import Advancer
+from conveyor.flows.keying import Code
+from conveyor.flows.runs import Runs
 from conveyor.flows.trip import Ended
 from conveyor.keeper.pauses import Pauses
 
@@ -25,7 +27,8 @@ BATCH = 1_000
 
 
 class Follower:
-    """Advances runs. `on_done()` is called after each batch: tasks may have been pushed."""
+    """Advances runs. `on_done()` is called after each batch: tasks may have been pushed; `code` is
+    what the worker knows of their tasks."""
 
     def __init__(
         self,
@@ -33,11 +36,13 @@ class Follower:
         clock: Clock,
         dice: Callable[[], float],
         on_done: Callable[[], None],
+        code: Code,
     ) -> None:
         self._broker = broker
         self._clock = clock
         self._pauses = Pauses(dice)
         self._on_done = on_done
+        self._code = code
         self._waiting: list[Ended] = []
         self._at_work = False
         self._wake = asyncio.Event()
@@ -75,7 +80,8 @@ class Follower:
 
     async def _follow(self, batch: list[Ended]) -> None:
         if self._advancer is None:
-            self._advancer = Advancer(self._broker, self._clock)
+            runs = Runs(self._broker, self._clock, self._code)
+            self._advancer = Advancer(self._broker, self._clock, runs)
         try:
             await self._advancer.advance(batch)
         except BrokerError as exc:

@@ -28,6 +28,7 @@ from conveyor.worker.process_messages import (
     FromProcess,
     Job,
     News,
+    Refused,
     Setup,
     Unusable,
     Waiting,
@@ -151,6 +152,7 @@ class Desk:
 
     def _outcome(self, task: CurrentTask) -> Outcome:
         from conveyor.context import activate
+        from conveyor.core.aimd import is_refusal
         from conveyor.core.outcome import Failed
         from conveyor.core.task import ErrorInfo
         from conveyor.system import dice
@@ -177,6 +179,8 @@ class Desk:
             self._mouth.say(Ending(place_of(exc.__context__ or exc)))
             raise
         except BaseException as exc:  # noqa: BLE001 - SystemExit in user code fails the task only
+            if definition.rules is not None and is_refusal(exc, self._app.clock.time()):
+                self._mouth.say(Refused())
             return outcome_of_exception(exc, task.lease, definition, self._app.clock, dice)
 
     def _call(

@@ -55,6 +55,10 @@ class Ending(msgspec.Struct, frozen=True, tag=True):
     place: str
 
 
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The other side asks the job for less: limits that adapt slow down."""
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """What the job ended in, with its last news. `body` is the outcome's fields."""
 
@@ -64,7 +68,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     lines: tuple[str, ...]
 
 
-FromProcess = Waiting | Unusable | News | Ending | Done
+FromProcess = Waiting | Unusable | News | Ending | Refused | Done
 
 decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
 decode_from_process = msgspec.msgpack.Decoder(FromProcess).decode

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conveyor.core.errors import ConveyorError
 from conveyor.core.outcome import Cancelled, Crashed, Outcome, TimedOut
@@ -21,6 +21,7 @@ from conveyor.worker.process_messages import (
     Ending,
     Job,
     News,
+    Refused,
     Setup,
     Unusable,
     Waiting,
@@ -36,6 +37,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("conveyor.worker")
 OnNote = Callable[["Progress | None", tuple[str, ...]], None]
 IDLE_SECONDS = 60.0
+
+
+def _nothing() -> None:
+    """Not every limit adapts."""
+
+
+class _Ears(NamedTuple):
+    """Who hears of a running task."""
+
+    on_note: OnNote
+    on_refusal: Callable[[], object]
 
 
 class ProcessUnusable(ConveyorError):
@@ -75,16 +87,18 @@ class ProcessPool:
         timeout: float | None,
         fresh: bool = False,
         on_note: OnNote,
+        on_refusal: Callable[[], object] = _nothing,
     ) -> Outcome:
         """Run one task and say what it ended in; `timeout` (seconds) counts from when its process
-        is ready. With `fresh` the process runs nothing before and nothing after.
+        is ready. With `fresh` the process runs nothing before and nothing after. `on_refusal` is
+        called when the task failed because the other side asked for less.
 
         Cancelling this coroutine kills the process. Raises `ProcessUnusable`.
         """
         cancel = self._cancels[lease.task.id] = asyncio.Event()
         try:
             async with self._room:
-                return await self._run(lease, timeout, fresh, on_note, cancel)
+                return await self._run(lease, timeout, fresh, _Ears(on_note, on_refusal), cancel)
         finally:
             del self._cancels[lease.task.id]
 
@@ -105,7 +119,7 @@ class ProcessPool:
         lease: Lease,
         timeout: float | None,
         fresh: bool,
-        on_note: OnNote,
+        ears: _Ears,
         cancel: asyncio.Event,
     ) -> Outcome:
         process = self._take(fresh)
@@ -113,7 +127,7 @@ class ProcessPool:
             stopped = asyncio.create_task(cancel.wait())
             try:
                 await process.usable(stopped)
-                outcome = await process.execute(lease, timeout, on_note, stopped)
+                outcome = await process.execute(lease, timeout, ears, stopped)
             finally:
                 stopped.cancel()
         except BaseException:
@@ -166,7 +180,7 @@ class PoolProcess:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._done: asyncio.Future[Outcome] | None = None
-        self._on_note: OnNote | None = None
+        self._ears: _Ears | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.place = ""
         """Where the task's code was when the process was told to end."""
@@ -189,11 +203,11 @@ class PoolProcess:
             raise ProcessUnusable(f"while it was starting, a process {self.exited.result()}")
 
     async def execute(
-        self, lease: Lease, timeout: float | None, on_note: OnNote, stopped: asyncio.Task[Any]
+        self, lease: Lease, timeout: float | None, ears: _Ears, stopped: asyncio.Task[Any]
     ) -> Outcome | None:
         """Run one task. None when it was stopped, ran out of time or its process died."""
         done = self._done = self._loop.create_future()
-        self._on_note = on_note
+        self._ears = ears
         if stopped.done():
             return None
         try:
@@ -237,6 +251,9 @@ class PoolProcess:
             self._tell(message.progress, message.lines)
         elif isinstance(message, Ending):
             self.place = message.place
+        elif isinstance(message, Refused):
+            if self._ears is not None:
+                self._ears.on_refusal()
         elif isinstance(message, Done):
             self._tell(message.progress, message.lines)
             if self._done is not None and not self._done.done():
@@ -252,5 +269,5 @@ class PoolProcess:
             self._ready.exception()  # asyncio complains of one that nobody asks for
 
     def _tell(self, progress: Progress | None, lines: tuple[str, ...]) -> None:
-        if self._on_note is not None and (progress is not None or lines):
-            self._on_note(progress, lines)
+        if self._ears is not None and (progress is not None or lines):
+            self._ears.on_note(progress, lines)

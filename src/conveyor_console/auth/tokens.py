@@ -14,6 +14,8 @@ import jwt
 ISSUER, AUDIENCE, KIND = "conveyor", "conveyor-console", "at+jwt"
 """`typ` of an access token (RFC 9068 §2.1): no other token is taken for one."""
 ALGORITHM = "HS256"
+_MOST = 10_000
+"""Tokens to remember."""
 
 
 class BadToken(Exception):
@@ -25,6 +27,8 @@ class Access(NamedTuple):
 
     user_id: str
     session_id: str
+    expires: float
+    """Epoch seconds."""
 
 
 class Tokens:
@@ -33,6 +37,8 @@ class Tokens:
     def __init__(self, secret: bytes, access_seconds: int) -> None:
         self._secret = secret
         self._access = timedelta(seconds=access_seconds)
+        self._read: dict[str, Access] = {}
+        """Tokens that were checked: their signature does not change, only the time does."""
 
     def access(self, user_id: str, session_id: str, now: datetime) -> str:
         """Make an access token."""
@@ -49,14 +55,25 @@ class Tokens:
 
     def read_access(self, token: str, now: datetime) -> Access:
         """Check an access token. Raises `BadToken`."""
+        found = self._read.get(token)
+        if found is None:
+            found = self._checked(token)
+            if len(self._read) >= _MOST:
+                self._read.clear()
+            self._read[token] = found
+        if found.expires <= now.timestamp():
+            raise BadToken("the token has expired")
+        return found
+
+    def _checked(self, token: str) -> Access:
         try:
-            found = jwt.decode_complete(
+            decoded = jwt.decode_complete(
                 token,
                 self._secret,
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                # By the given clock, below.
+                # The time is that of the given clock: see `read_access`.
                 options={
                     "require": ["exp", "iat", "sub", "sid", "jti"],
                     "verify_exp": False,
@@ -65,13 +82,13 @@ class Tokens:
             )
         except (jwt.InvalidTokenError, ValueError) as exc:
             raise BadToken(str(exc)) from None
-        claims, header = found["payload"], found["header"]
-        expires, session = claims["exp"], claims["sid"]
-        if header.get("typ") != KIND or not isinstance(session, str):
+        claims = decoded["payload"]
+        user, session, expires = claims["sub"], claims["sid"], claims["exp"]
+        if decoded["header"].get("typ") != KIND or not isinstance(session, str):
             raise BadToken("not an access token")
-        if not isinstance(expires, int | float) or expires <= now.timestamp():
-            raise BadToken("the token has expired")
-        return Access(claims["sub"], session)
+        if not isinstance(expires, int | float):
+            raise BadToken("not an access token")
+        return Access(user, session, expires)
 
     def first_refresh(self) -> str:
         """Make the first refresh token of a session."""

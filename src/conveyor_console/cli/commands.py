@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,13 @@ import typer
 from conveyor.cli.connection import Url
 from conveyor.cli.failures import BAD_INPUT, BROKEN, explained, fail
 from conveyor.cli.running import Concurrency, Processes, Target
+from conveyor_console.kit.ids import new_id
 
 if TYPE_CHECKING:
     from conveyor import Conveyor
     from conveyor_console.settings import Settings
 
+FIRST_ADMINISTRATOR = "admin@example.com"
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")]
 console = typer.Typer(name="console", help="The console's own database.", no_args_is_help=True)
@@ -40,7 +43,11 @@ def up(
     processes: Processes = 1,
     reload: Annotated[bool, typer.Option("--reload", help="Restart when code changes.")] = False,
 ) -> None:
-    """Run everything for MODULE:APP by one command: schema, worker, keeper and console."""
+    """Run everything for MODULE:APP by one command: schema, worker, keeper and console.
+
+    The first run makes an administrator and prints the password once, unless
+    CONVEYOR_ADMIN_EMAIL and CONVEYOR_ADMIN_PASSWORD name one.
+    """
     options = ["--concurrency", str(concurrency), "--processes", str(processes)]
     options += ["--reload"] if reload else []
     with explained():
@@ -48,7 +55,7 @@ def up(
         from conveyor_console.cli.serving import worker_beside
 
         queue, settings = _prepare(target, url, host)
-        for line in [*migrate_url(queue.url), *asyncio.run(_migrate(queue.url, settings))]:
+        for line in [*migrate_url(queue.url), *asyncio.run(_first_run(queue.url, settings))]:
             typer.echo(line, err=True)
         raise typer.Exit(worker_beside(target, options, queue, settings, host=host, port=port))
 
@@ -97,6 +104,36 @@ def _settings() -> Settings:
         name = "CONVEYOR_" + "_".join(str(part) for part in wrong["loc"]).upper()
         fail(f"{name}: {wrong['msg'].removeprefix('Value error, ')}", BAD_INPUT)
         sys.exit(BAD_INPUT)  # never reached: fail() leaves
+
+
+async def _first_run(queue_url: str, settings: Settings) -> list[str]:
+    """Make the schema and, while nobody could sign in, an administrator; returns what to say."""
+    from conveyor_console.auth.accounts import first_administrator
+    from conveyor_console.auth.passwords import Passwords
+    from conveyor_console.db.engine import Database
+    from conveyor_console.kit.clock import SystemClock
+
+    lines = await _migrate(queue_url, settings)
+    if settings.admin_email is not None:
+        return lines
+    email, password = FIRST_ADMINISTRATOR, secrets.token_urlsafe(15)
+    database, passwords = Database(settings.database_for(queue_url)), Passwords()
+    try:
+        async with database.writing() as db:
+            made = await first_administrator(
+                db,
+                passwords,
+                user_id=new_id(),
+                email=email,
+                password=password,
+                now=SystemClock.now(),
+            )
+    finally:
+        passwords.close()
+        await database.close()
+    if made is not None:
+        lines.append(f"console: first administrator {email}, password {password} (shown once)")
+    return lines
 
 
 async def _migrate(queue_url: str, settings: Settings) -> list[str]:

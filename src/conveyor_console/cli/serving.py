@@ -43,10 +43,12 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Tell the worker too: it drains while requests end."""
+        """Tell the worker too: it drains while requests end. uvicorn's own would raise the signal
+        again at the end, and a clean stop would not exit with 0."""
         if self._beside is not None and self._beside.poll() is None:
             self._beside.send_signal(signal.SIGTERM)
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def serve_until_stopped(

@@ -57,6 +57,11 @@ class Floors:
         floors = self._certain if self._looks else self._seen
         return [start for queue in queues for start in floors.get(queue, [_BOTTOM] * LEVELS)]
 
+    @property
+    def sure(self) -> float:
+        """What became available before this time is in sight."""
+        return self._watermark - _SLACK_SECONDS
+
     def look(self) -> None:
         """Begin the next claim at what is certain: something came into sight late."""
         self._looked = _BOTTOM

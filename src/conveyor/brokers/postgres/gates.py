@@ -19,6 +19,7 @@ Now = Callable[[], float | None]
 _SQL = statements("standing")
 _COUNTED = 10_000
 _RULE = "SELECT rule($1, $2, $3, $4, $5, $6)"
+_EXTEND = "SELECT extend_closure($1, $2, $3)"
 
 
 class PostgresGates:
@@ -28,6 +29,11 @@ class PostgresGates:
         self._run = run
         self._read = read
         self._now = now
+
+    @property
+    def span_queues(self) -> bool:
+        """Yes."""
+        return True
 
     async def reserve(self, gate: Gate) -> float:
         """Take tokens whatever they cost; return the seconds to wait before using them."""
@@ -39,10 +45,21 @@ class PostgresGates:
         )
         return wait
 
-    async def close(self, limit: str, key: str | None, until: float | None, pause: Pause) -> None:
+    async def close(
+        self,
+        limit: str,
+        key: str | None,
+        until: float | None,
+        pause: Pause,
+        *,
+        extend: bool = False,
+    ) -> None:
         """Close one key of a limit, or all of it."""
         at = float("inf") if until is None else until
-        await self._rule(_name(limit, key), at, pack(pause), False, None, None)
+        if extend:
+            await self._run(lambda c: c.execute(_EXTEND, _name(limit, key), at, pack(pause)))
+        else:
+            await self._rule(_name(limit, key), at, pack(pause), False, None, None)
 
     async def open(self, limit: str, key: str | None) -> None:
         """Take a closure back."""

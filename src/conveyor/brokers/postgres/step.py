@@ -28,7 +28,7 @@ from conveyor.brokers.postgres.terms import asks
 from conveyor.brokers.sql import NUMBERS
 from conveyor.core.task import FINAL_STATES, UNTOUCHED, Lease, State
 
-_NUMBERED = ", ".join(f"${n}" for n in range(1, 27))
+_NUMBERED = ", ".join(f"${n}" for n in range(1, 28))
 _STEP = f"SELECT * FROM step({_NUMBERED})"  # noqa: S608 - numbers
 _ADOPT = "SELECT * FROM adopt($1, $2, $3, $4, $5)"
 _PARKED, _DUE, _READY = 0, 1, 2
@@ -57,6 +57,7 @@ async def step(connection: Connection, asked: Step, floors: Floors, now: float |
         asked.want if asked.slots is None else asked.slots,
         _with_terms(ending),
         _with_terms(living),
+        floors.sure,
     )
     floors.learn(asked.queues, row)
     refused = _refused(ending, row["finished"]) + _refused(living, row["back"]) + repeats

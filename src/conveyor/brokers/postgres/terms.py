@@ -50,14 +50,15 @@ def _until_leased(rule: Unique | None) -> tuple[str | None, bool]:
 
 
 def _unique(rule: Unique) -> tuple[Any, ...]:
-    """Key, seconds until time frees it, what a conflict does, and how it debounces."""
+    """Key, seconds until time frees it, what a conflict does, and how it debounces: NULL is no end
+    of the series."""
     return (
         rule.key,
         rule.seconds if rule.until == "period" else None,
         rule.on_conflict == "replace",
         rule.on_conflict == "raise",
         rule.seconds if rule.debounce else None,
-        rule.longest if rule.debounce else None,
+        rule.longest or None,
     )
 
 

@@ -40,23 +40,36 @@ class RedisGates:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @property
+    def span_queues(self) -> bool:
+        """See `Gates.span_queues`: on one server, yes."""
+        return not self._store.link.spread
+
     async def reserve(self, gate: Gate) -> float:
         """See `Gates.reserve`; infinity, and nothing is taken, while it is closed without end. In a
         cluster reservations have a bucket of their own, that of the namespace.
         """
         return float(await self._store.ask_one(self._store.on_top("reserve", encode(gate))))
 
-    async def close(self, limit: str, key: str | None, until: float | None, pause: Pause) -> None:
+    async def close(
+        self,
+        limit: str,
+        key: str | None,
+        until: float | None,
+        pause: Pause,
+        *,
+        extend: bool = False,
+    ) -> None:
         """See `Gates.close`."""
         till = "inf" if until is None or until == inf else repr(float(until))
         field = _field(limit, key)
-        earlier = await self._everywhere("close", field, till, encode(pause))
+        earlier = await self._everywhere("close", field, till, encode(pause), "1" if extend else "")
         if any(earlier):
             await self._look_again(limit, key)
 
     async def open(self, limit: str, key: str | None) -> None:
         """See `Gates.open`."""
-        await self._everywhere("close", _field(limit, key), "", "")
+        await self._everywhere("close", _field(limit, key), "", "", "")
         await self._look_again(limit, key)
 
     async def tune(self, limit: str, *, rate: float | None = None, most: int | None = None) -> None:

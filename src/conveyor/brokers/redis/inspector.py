@@ -42,7 +42,7 @@ class RedisInspector:
     async def counts(self) -> dict[State, int]:
         """Tasks by state."""
         counts = dict.fromkeys(State, 0)
-        for _, numbers in await self._count():
+        for _, numbers in await self._count(oldest=False):
             _, queued, parked, scheduled, running, *final, _, _ = numbers
             succeeded, failed, cancelled, skipped = final
             for state, number in (
@@ -64,7 +64,7 @@ class RedisInspector:
     async def queues(self) -> list[QueueInfo]:
         """Every queue as it stands."""
         infos = []
-        for queue, numbers in await self._count():
+        for queue, numbers in await self._count(oldest=True):
             now, queued, parked, scheduled, running, *_, since, pause = numbers
             waits = queued > 0 and since != b"-1"
             infos.append(
@@ -116,9 +116,9 @@ class RedisInspector:
         """Verify the invariants."""
         return await checking.check(self._store)
 
-    async def _count(self) -> list[tuple[str, list[Any]]]:
+    async def _count(self, *, oldest: bool) -> list[tuple[str, list[Any]]]:
         queues = await self._store.queue_names()
         replies = await self._store.ask(
-            *(self._store.on_queue("counts", queue) for queue in queues)
+            *(self._store.on_queue("counts", queue, "1" if oldest else "") for queue in queues)
         )
         return list(zip(queues, replies, strict=True))

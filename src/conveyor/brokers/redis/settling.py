@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from conveyor.brokers.base import RETENTION_SECONDS, Settlement
 from conveyor.brokers.redis.records import (
     LETTER_OF,
@@ -75,7 +77,8 @@ def _pack_both(
     groups: list[tuple[int, int]] = []
     ids: list[bytes] = []
     endings: list[bytes] = []
-    gated: list[tuple[Any, ...]] = []
+    slots: dict[str, list[bytes]] = {}
+    keys: list[msgspec.Raw] = []
     for bucket in buckets:
         longest = RETENTION_SECONDS
         for task_id, settlement in bucket:
@@ -85,21 +88,47 @@ def _pack_both(
             ids.append(task_id)
             endings.append(encode((1, (), result, settlement.execution, ttl)))
             task = settlement.lease.task
-            if task.terms is not None and _gives_back(task.terms):
-                gated.append((raw(task_id), task.name, task.terms))
+            if task.terms is not None:
+                _give_back(task_id, task.name, task.terms, slots, keys)
         full, rest = divmod(len(bucket), _AT_A_TIME)
         sizes = [_AT_A_TIME] * full + ([rest] if rest else [])
         groups += [(size, ms(longest)) for size in sizes]
     lengths = encode(list(map(len, endings)))
-    settled = (groups, others, gated) if gated else (groups, others)
+    settled = (groups, others, _gated(slots, keys)) if slots or keys else (groups, others)
     return encode(settled), b"".join(ids), b"".join(endings), lengths
 
 
-def _gives_back(terms: Terms) -> bool:
-    """Whether a task has anything to give back at its end: a slot, or a key."""
-    return any(gate.rate <= 0 for gate in terms.gates) or (
-        terms.unique is not None and terms.unique.until != "period"
-    )
+def _give_back(
+    task_id: bytes,
+    name: str,
+    terms: Terms,
+    slots: dict[str, list[bytes]],
+    keys: list[msgspec.Raw],
+) -> None:
+    """Note what a task gives back at its end: its slots, and its key."""
+    for gate in terms.gates:
+        if gate.rate <= 0:
+            gate_id = gate.id
+            if gate_id in slots:
+                slots[gate_id].append(task_id)
+            else:
+                slots[gate_id] = [task_id]
+    unique = terms.unique
+    if unique is not None and unique.until != "period":
+        keys += (raw(task_id), raw(key_field(name, unique.key)))
+
+
+def _gated(slots: dict[str, list[bytes]], keys: list[msgspec.Raw]) -> tuple[Any, ...]:
+    """Pack what there is to free, gate by gate."""
+    gates: list[str] = []
+    numbers: list[int] = []
+    ids: list[bytes] = []
+    for gate, mine in slots.items():
+        for start in range(0, len(mine), _AT_A_TIME):
+            gates.append(gate)
+            numbers.append(len(mine[start : start + _AT_A_TIME]))
+        ids += mine
+    return gates, numbers, raw(b"".join(ids)), keys
 
 
 def _other(task_id: bytes, settlement: Settlement) -> tuple[Any, ...]:

@@ -24,6 +24,8 @@ from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.task import UNTOUCHED, Lease, Task
 
 PROMOTED_PER_QUEUE = 1_000
+GATED_AT_A_TIME = 1_000
+"""Parked gated tasks that one call takes back to their lanes, however few its worker wants."""
 
 
 class Holder(NamedTuple):
@@ -184,12 +186,12 @@ def adopt(
     allowed = [queue for queue, _ in open_queues(tx, queues)]
     known = tx.known.known_names(names)
     statement = SQL["parked"].format(queues=_marks(allowed), names=_marks(known))
-    rows = tx.execute(statement, (*allowed, *known, want)).fetchall()
+    gated = tx.execute(statement, (*allowed, *known, True, GATED_AT_A_TIME)).fetchall()
+    rows = tx.execute(statement, (*allowed, *known, False, want)).fetchall()
+    tx.run_many("delete_parked", [(row[0],) for row in (*gated, *rows)])
+    _back_to_lanes(tx, gated)
     if not rows:
         return []
-    tx.run_many("delete_parked", [(row[0],) for row in rows])
-    _back_to_lanes(tx, [row for row in rows if row[6]])
-    rows = [row for row in rows if not row[6]]
     holder = Holder(found[0], worker)
     return lease_rows(tx, [row[:5] for row in rows], [row[5] for row in rows], holder)
 

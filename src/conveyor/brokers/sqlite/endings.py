@@ -1,4 +1,4 @@
-"""What people do to tasks: cancel, requeue, discard; and pause queues."""
+"""What people do to tasks: cancel, postpone, requeue, discard; and pause queues."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class _Whereabouts(NamedTuple):
     """Final state, None while the task lives."""
     worker: int | None
     due: int | None
+    """Its number again when it is scheduled: then `rank` is when it is due."""
     parked: int | None
     lane: bytes | None
     """Where it waits when queued; empty for the plain line of one that holds a unique key."""
@@ -102,6 +103,18 @@ def cancel_waiting(tx: Transaction, task_id: str, why: str) -> bool:
         return False
     _cancel(tx, *found, why)
     return True
+
+
+def postpone(tx: Transaction, task_id: str, due: int) -> None:
+    """Let a task that is not due yet start no earlier than `due`; any other is left alone."""
+    found = _find(tx, task_id)
+    if found is None or found[0].due is None or not tx.now < found[0].rank < due:
+        return
+    task = found[0]
+    _take_out(tx, task)
+    row = (task.queue, due, task.ord, task.seq, decode_task(task.body).priority)
+    tx.run("insert_due", row)
+    tx.run("place_task", (due, task.ord, task.seq))
 
 
 def _let_others_look(tx: Transaction, task: _Whereabouts) -> None:

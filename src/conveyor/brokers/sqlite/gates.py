@@ -38,18 +38,31 @@ class SQLiteGates:
         self._write = write
         self._now = now
 
+    @property
+    def span_queues(self) -> bool:
+        """Yes."""
+        return True
+
     async def reserve(self, gate: Gate) -> float:
         """Take tokens of a rate gate; return the seconds to wait before using them."""
         return await self._write(partial(_reserve, gate=gate))
 
-    async def close(self, limit: str, key: str | None, until: float | None, pause: Pause) -> None:
+    async def close(
+        self,
+        limit: str,
+        key: str | None,
+        until: float | None,
+        pause: Pause,
+        *,
+        extend: bool = False,
+    ) -> None:
         """Close a key, or with None the whole limit, until a time or until it is opened."""
         closed = (inf if until is None else until, encode(pause))
-        await self._write(partial(_close, limit=limit, key=key, closed=closed))
+        await self._write(partial(_close, limit=limit, key=key, closed=closed, extend=extend))
 
     async def open(self, limit: str, key: str | None) -> None:
         """Take a closure back and let lanes look."""
-        await self._write(partial(_close, limit=limit, key=key, closed=(0.0, None)))
+        await self._write(partial(_close, limit=limit, key=key, closed=(0.0, None), extend=False))
 
     async def tune(self, limit: str, *, rate: float | None = None, most: int | None = None) -> None:
         """Use these numbers in place of those that tasks carry. Raises `InvalidOption`."""
@@ -78,13 +91,16 @@ def _reserve(tx: Transaction, gate: Gate) -> float:
     return wait
 
 
-def _close(tx: Transaction, limit: str, key: str | None, closed: tuple[float, Any]) -> None:
+def _close(
+    tx: Transaction, limit: str, key: str | None, closed: tuple[float, Any], *, extend: bool
+) -> None:
+    unless_longer = (not extend, closed[0])
     if key is None:
         tx.execute(GATES["make_limit"], (limit,))
-        tx.execute(GATES["close_limit"], (*closed, limit))
+        tx.execute(GATES["close_limit"], (*closed, limit, *unless_longer))
     else:
         tx.execute(GATES["make_gate"], (limit, key))
-        tx.execute(GATES["close_gate"], (*closed, limit, key))
+        tx.execute(GATES["close_gate"], (*closed, limit, key, *unless_longer))
     _let_look(tx, limit)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from conveyor.brokers.base import Pushed
-from conveyor.brokers.sqlite.endings import cancel_waiting
+from conveyor.brokers.sqlite.endings import cancel_waiting, postpone
 from conveyor.brokers.sqlite.lanes import GATES
 from conveyor.brokers.sqlite.rows import LEVEL, micros, unpack_id
 from conveyor.brokers.sqlite.transaction import Transaction
@@ -35,17 +35,20 @@ def claim(tx: Transaction, claimant: Claimant, rank: int) -> Pushed | int:
         holder = unpack_id(found[0])
         why = cancellation("", f"replaced by {task.id}")
         if rule.on_conflict != "replace" or not cancel_waiting(tx, holder, why):
+            if rule.debounce:
+                postpone(tx, holder, _due(tx, rule, found[1]))
             return Pushed(holder, created=False, conflict=rule.on_conflict == "raise")
         began = found[1]
     expires = tx.now + micros(rule.seconds) if rule.until == "period" else None
     row = (queue, name, rule.key, seq, task_id, began, expires)
     tx.execute(GATES["take_unique"], row)
-    return _debounced(tx, claimant, began) if rule.debounce else rank
+    if not rule.debounce:
+        return rank
+    due = _due(tx, rule, began)
+    return due if due > tx.now else tx.now - task.priority * LEVEL
 
 
-def _debounced(tx: Transaction, claimant: Claimant, began: int) -> int:
-    rule = claimant.rule
+def _due(tx: Transaction, rule: Unique, began: int) -> int:
+    """When a debounced task is due whose series began then."""
     due = tx.now + micros(rule.seconds)
-    if rule.longest > 0:
-        due = min(due, began + micros(rule.longest))
-    return due if due > tx.now else tx.now - claimant.task.priority * LEVEL
+    return min(due, began + micros(rule.longest)) if rule.longest > 0 else due

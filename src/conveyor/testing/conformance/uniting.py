@@ -140,22 +140,71 @@ async def test_a_running_task_is_not_replaced(rig: Rig) -> None:
     assert await rig.push(unique(rig, on_conflict="replace")) == [Pushed(first.id, created=False)]
 
 
-def debounced(rig: Rig, *args: Any) -> Task:
+def debounced(rig: Rig, *args: Any, keep: str = "last", longest: float = 12.0) -> Task:
     """Make a task that waits for 5 s of silence, and for no more than 12 s."""
+    conflict = {"last": "replace", "first": "return"}[keep]
     return unique(
-        rig, "queued", on_conflict="replace", seconds=5.0, debounce=True, longest=12.0, args=args
+        rig, "queued", on_conflict=conflict, seconds=5.0, debounce=True, longest=longest, args=args
     )
+
+
+async def push_apart(rig: Rig, *tasks: Task) -> list[Pushed]:
+    """Push tasks, 3 s after each of them."""
+    answers = []
+    for task in tasks:
+        answers += await rig.push(task, delay=5)
+        rig.clock.advance(3)
+    return answers
 
 
 async def test_debounce_runs_once_after_silence_with_the_last_arguments(rig: Rig) -> None:
     tasks = [debounced(rig, n) for n in range(3)]
-    for task in tasks:
-        await rig.push(task, delay=5)
-        rig.clock.advance(3)
+    await push_apart(rig, *tasks)
     assert await take(rig) == []
     rig.clock.advance(2.1)
     assert taken(await take(rig)) == [tasks[2].id]
     assert await rig.state(tasks[0]) is State.CANCELLED
+
+
+async def test_debounce_may_keep_the_first_arguments(rig: Rig) -> None:
+    first, *others = tasks = [debounced(rig, n, keep="first") for n in range(3)]
+    answers = await push_apart(rig, *tasks)
+    assert answers == [Pushed(first.id)] + [Pushed(first.id, created=False) for _ in others]
+    assert await rig.counts() == {State.SCHEDULED: 1}
+    assert await take(rig) == []  # 9 s after it was pushed, 3 s after the last enqueue
+    assert await rig.is_healthy()
+    rig.clock.advance(2.1)
+    assert taken(await take(rig)) == [first.id]
+
+
+async def test_debounce_with_the_first_arguments_has_an_end(rig: Rig) -> None:
+    first, *_ = tasks = [debounced(rig, n, keep="first") for n in range(4)]
+    answers = await push_apart(rig, *tasks)
+    # 12 s after the first push, 3 s after the last one: the longest wait is over.
+    assert {answer.id for answer in answers} == {first.id}
+    assert taken(await take(rig)) == [first.id]
+    fresh = debounced(rig, 4, keep="first")
+    assert await rig.push(fresh, delay=5) == [Pushed(fresh.id)]
+    assert await rig.is_healthy()
+
+
+async def test_a_task_that_is_due_is_not_put_off_again(rig: Rig) -> None:
+    first = debounced(rig, 1, keep="first")
+    await rig.push(first, delay=5)
+    rig.clock.advance(6)
+    again = debounced(rig, 2, keep="first")
+    assert await rig.push(again, delay=5) == [Pushed(first.id, created=False)]
+    assert taken(await take(rig)) == [first.id]
+    assert await rig.is_healthy()
+
+
+@pytest.mark.parametrize("keep", ["last", "first"])
+async def test_debounce_without_an_end_waits_for_silence(rig: Rig, keep: str) -> None:
+    tasks = [debounced(rig, n, keep=keep, longest=0.0) for n in range(8)]
+    await push_apart(rig, *tasks)
+    assert await take(rig) == []
+    rig.clock.advance(2.1)
+    assert taken(await take(rig)) == [tasks[0 if keep == "first" else -1].id]
 
 
 async def test_debounce_has_an_end(rig: Rig) -> None:

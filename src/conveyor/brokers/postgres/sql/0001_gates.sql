@@ -48,6 +48,7 @@ CREATE TABLE lane (
     vtime    double precision NOT NULL,    -- where it stands in the order of the claim
     turn     bigint NOT NULL DEFAULT 0,    -- number of its last turn: decides between equals
     remain   integer,                      -- tasks left in its turn; NULL: a turn begins
+    low      double precision NOT NULL,    -- no task of it has a lower vtime (ADR 0008)
     at       double precision,             -- NULL: look at it; else when to; infinity: when woken
     gate     text COLLATE "C",             -- the gate that refused it last, or that woke it since
     PRIMARY KEY (queue, id)
@@ -67,7 +68,8 @@ CREATE TABLE gate (
     tat     double precision NOT NULL DEFAULT 0,
     running integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
-CREATE INDEX gate_idle ON gate (tat) WHERE running = 0;
+-- Of all gates: an index that names 'running' would make every change of it write to every index.
+CREATE INDEX gate_idle ON gate (tat);
 
 CREATE TABLE slot (
     id   uuid,

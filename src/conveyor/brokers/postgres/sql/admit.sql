@@ -87,10 +87,11 @@ BEGIN
 END $$;
 
 -- Where a lane stands after `leased` tasks at its head have left it (none: one that was refused);
--- false when it is gone or busy. `filled` is a gate that is locked and has no slot left, if one is:
+-- false when it is gone or busy. `sure` as in `step`. `filled` is a gate that is locked and has no slot left, if one is:
 -- then the lane sleeps at once, unless its next task has something else to say.
 CREATE OR REPLACE FUNCTION move_lane(
-    clock double precision, l lane, weight integer, leased integer, filled asked
+    clock double precision, sure double precision, l lane, weight integer, leased integer,
+    filled asked
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     least_vtime double precision := '-infinity';
@@ -113,13 +114,16 @@ BEGIN
     END IF;
     IF filled.gate IS NULL THEN
         UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            low = least(n.vtime, sure - 60 * l.priority),
             gate = l.gate
         FROM (
             SELECT w.vtime FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+                AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
         WHERE o.queue = l.queue AND o.id = l.id;
     ELSE
         UPDATE lane o SET vtime = greatest(n.vtime, least_vtime), turn = l.turn, remain = l.remain,
+            low = least(n.vtime, sure - 60 * l.priority),
             gate = CASE WHEN n.waits THEN filled.gate ELSE l.gate END,
             at = CASE WHEN n.waits THEN 'infinity'::double precision END
         FROM (
@@ -127,6 +131,7 @@ BEGIN
                 SELECT 1 FROM toll t WHERE t.id = w.id AND t.gate = filled.gate
                     AND t.most <= filled.most AND t.rate = 0 AND t.on_full = 'queue') AS waits
             FROM waiting w WHERE w.queue = l.queue AND w.lane = l.id
+                AND w.vtime >= least(l.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1) n
         WHERE o.queue = l.queue AND o.id = l.id;
     END IF;
@@ -193,16 +198,17 @@ BEGIN
     ) r WHERE r.is_taken;
 END $$;
 
--- Write the leases and slots of tasks that were admitted.
+-- Write the leases of tasks that were admitted, and the slots of those who have none yet: in rounds
+-- they got theirs.
 CREATE OR REPLACE FUNCTION write_leases(
     given double precision, clock double precision, who text, which text,
-    ids uuid[], numbers integer[]
+    ids uuid[], numbers integer[], slotless uuid[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO lease (id, execution, worker, at, queue)
     SELECT i.id, i.number, who, clock, which FROM unnest(ids, numbers) AS i (id, number);
     INSERT INTO slot SELECT t.id, t.gate, t.line, now_or(given)
-    FROM unnest(ids) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
+    FROM unnest(slotless) AS i (id) JOIN toll t ON t.id = i.id WHERE t.rate = 0
     ON CONFLICT DO NOTHING;
 END $$;
 
@@ -259,13 +265,14 @@ BEGIN
 END $$;
 
 -- Lease from the lanes of a queue what stands before the `want` first plain tasks, `slots` at most.
--- `levels` as in `claim`.
+-- `levels` as in `claim`, `sure` as in `step`.
 -- Bodies, executions and counters are as in `claim`; `places` says how many leases of this queue
 -- come before each. `again`: there is more to do here, soon. `woke`: lanes were woken.
--- A lane is looked at once for all that its gates admit of it before another lane comes first: a
+-- While it pays, the heads of many lanes are taken in rounds (rounds.sql). Else
+-- a lane is looked at once for all that its gates admit of it before another lane comes first: a
 -- run. It is decided task by task, but read and written as one.
 CREATE OR REPLACE FUNCTION admit(
-    given double precision, clock double precision, who text, which text,
+    given double precision, clock double precision, sure double precision, who text, which text,
     levels double precision[], want integer, slots integer, INOUT highest text, OUT number integer, OUT bodies bytea, OUT executions integer[],
     OUT counters bytea[], OUT places integer[], OUT again boolean, OUT woke boolean
 ) LANGUAGE plpgsql AS $$
@@ -280,17 +287,25 @@ DECLARE
     l lane;
     next_lane lane;
     is_alone boolean;
+    open_lanes integer;
+    is_crowded boolean;
+    -- How many rows the next round may look at; 0: no round.
+    budget integer := 0;
+    is_poor boolean := false;
+    room integer;
     got record;
     told record;
     run record;
     gates asked[];
     is_taken boolean;
+    is_locked boolean;
     g asked;
     filled asked;
     upto integer;
     ids uuid[] := '{}';
     numbers integer[] := '{}';
     written integer := 0;
+    slotless uuid[] := '{}';
     from_vtime double precision := '-infinity';
     from_turn bigint := 0;
     from_id uuid := '00000000-0000-0000-0000-000000000000';
@@ -302,10 +317,54 @@ BEGIN
     UPDATE lane SET at = NULL WHERE ctid = ANY (ARRAY(
         SELECT t.ctid FROM lane t WHERE t.queue = which AND t.at <= clock AND t.at < 'infinity'
         ORDER BY t.at LIMIT looks FOR NO KEY UPDATE SKIP LOCKED));
+    IF slots > 0 THEN
+        -- Where the first one stands: what was before it is not walked over again.
+        SELECT count(*), coalesce(min(c.vtime), '-infinity') INTO open_lanes, from_vtime FROM (
+            SELECT o.vtime FROM lane o WHERE o.queue = which AND o.at IS NULL
+            ORDER BY o.vtime, o.turn, o.id LIMIT want + 1) c;
+        -- Among so many, its slot may be free again before anybody looks: a lane need not sleep.
+        is_crowded := open_lanes > want;
+        IF open_lanes > 0 THEN
+            plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
+                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
+                        AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
+                WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
+        END IF;
+        IF open_lanes > 1 THEN
+            budget := slots;
+        END IF;
+    END IF;
     WHILE number < slots LOOP
         looks := looks - 1;
+        room := least(slots - number, want - ahead - number);
+        IF budget > 0 AND room > 1 AND NOT is_poor THEN
+            budget := least(budget, room);
+            got := admit_round(given, clock, sure, which, budget,
+                (budget + open_lanes - 1) / open_lanes, room, plain, number, want,
+                NOT is_crowded, ahead, highest, skipped, from_vtime, from_turn, from_id);
+            ahead := got.ahead;
+            highest := got.highest;
+            skipped := got.skipped;
+            from_vtime := got.from_vtime;
+            from_turn := got.from_turn;
+            from_id := got.from_id;
+            woke := woke OR got.woke;
+            -- Where sets do not get far, one by one does better for a while.
+            is_poor := got.number * 4 <= got.looked;
+            budget := CASE WHEN is_poor THEN greatest(8, 2 * got.number) ELSE 2 * budget END;
+            IF got.number > 0 THEN
+                ids := ids || got.ids;
+                numbers := numbers || got.executions;
+                places := places || got.places;
+                number := number + got.number;
+                l := NULL;
+                next_lane := NULL;
+                CONTINUE;
+            END IF;
+        END IF;
+        is_poor := false;
         SELECT o.lane, h.* INTO head FROM (
-            SELECT o AS lane, o.id FROM lane o
+            SELECT o AS lane, o.id, o.low FROM lane o
             WHERE o.queue = which AND o.at IS NULL AND o.id <> ALL (skipped)
                 AND (o.vtime, o.turn, o.id) >= (from_vtime, from_turn, from_id)
             ORDER BY o.vtime, o.turn, o.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -313,6 +372,7 @@ BEGIN
             SELECT w.ctid AS place, w AS row, w.id, w.execution + 1 AS number, g.weight, g.gates,
                 g.key IS NOT NULL AS has_key
             FROM waiting w JOIN gated g ON g.id = w.id WHERE w.queue = which AND w.lane = o.id
+                AND w.vtime >= least(o.low, sure)
             ORDER BY w.vtime, w.execution, w.id LIMIT 1 FOR UPDATE OF w SKIP LOCKED
         ) h ON true;
         IF NOT FOUND AND from_vtime > '-infinity' AND looks >= 0 THEN
@@ -342,12 +402,6 @@ BEGIN
         from_vtime := l.vtime;
         from_turn := l.turn;
         from_id := l.id;
-        IF plain IS NULL THEN
-            plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
-                    SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level
-                        AND r.vtime >= levels[level + 1] ORDER BY r.vtime LIMIT want) f
-                WHERE levels[level + 1] < 'infinity' ORDER BY f.vtime LIMIT want);
-        END IF;
         ahead := greatest(ahead, width_bucket(l.vtime, plain));
         EXIT WHEN number + ahead >= want;
         IF head.id IS NULL THEN
@@ -355,11 +409,26 @@ BEGIN
                 from_vtime := '-infinity';
             END IF;
             IF NOT close_lane(which, l.id, l.gate) THEN
+                -- Should its floor be what hides a task: the next look begins at the bottom.
+                UPDATE lane o SET low = '-infinity'
+                WHERE o.queue = which AND o.id = l.id AND o.low > '-infinity';
                 skipped := skipped || l.id;
             END IF;
             CONTINUE;
         END IF;
-        IF head.gates <> '{}' OR head.has_key THEN
+        is_locked := head.gates = '{}' AND NOT head.has_key;
+        IF cardinality(head.gates) = 1 AND NOT head.has_key THEN
+            -- What lock_head does for most, without its detours.
+            IF head.gates[1] COLLATE "C" > highest THEN
+                PERFORM 1 FROM gate o WHERE o.id = head.gates[1] FOR UPDATE;
+                is_locked := FOUND;
+                highest := CASE WHEN is_locked THEN head.gates[1] ELSE highest END;
+            ELSE
+                PERFORM 1 FROM gate o WHERE o.id = head.gates[1] FOR UPDATE SKIP LOCKED;
+                is_locked := FOUND;
+            END IF;
+        END IF;
+        IF NOT is_locked THEN
             got := lock_head(head.id, head.gates, head.has_key, highest);
             highest := got.highest;
             IF NOT got.is_locked THEN
@@ -380,12 +449,13 @@ BEGIN
                 from_vtime := '-infinity';
                 IF told.is_full AND told.on_full = 'cancel_oldest' THEN
                     -- That may be one of those admitted just now.
-                    PERFORM write_leases(
-                        given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
+                    PERFORM write_leases(given, clock, who, which, ids[written + 1 :],
+                        numbers[written + 1 :], slotless);
                     written := number;
+                    slotless := '{}';
                 END IF;
                 IF NOT refuse_head(clock, l, head.id, told.refused_by, told.until, told.is_full,
-                    told.on_full) AND NOT move_lane(clock, l, head.weight, 0, NULL) THEN
+                    told.on_full) AND NOT move_lane(clock, sure, l, head.weight, 0, NULL) THEN
                     skipped := skipped || l.id;
                 END IF;
                 CONTINUE;
@@ -435,18 +505,23 @@ BEGIN
         IF head.gates <> '{}' THEN
             is_taken := take_gates(told.now, gates, upto);
             FOREACH g IN ARRAY gates LOOP
+                EXIT WHEN is_crowded;
                 IF g.rate = 0 AND NOT g.holds AND g.running + upto >= g.most THEN
                     filled := g;
                 END IF;
             END LOOP;
         END IF;
         l.gate := NULL;
-        IF NOT move_lane(clock, l, head.weight, upto, filled) THEN
+        IF NOT move_lane(clock, sure, l, head.weight, upto, filled) THEN
             skipped := skipped || l.id;
+        END IF;
+        IF head.gates <> '{}' THEN
+            slotless := slotless || ids[number - upto + 1 : number];
         END IF;
     END LOOP;
     IF number > 0 THEN
-        PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :]);
+        PERFORM write_leases(given, clock, who, which, ids[written + 1 :], numbers[written + 1 :],
+            slotless);
         SELECT * INTO bodies, executions, counters FROM leased(clock, which, ids);
     END IF;
 END $$;

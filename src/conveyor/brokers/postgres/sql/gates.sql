@@ -213,6 +213,18 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Close a limit for longer than it is closed already. The lock comes first: who waited for it sees what
+-- the other one wrote.
+CREATE OR REPLACE FUNCTION extend_closure(
+    which text, given_until double precision, given_pause bytea
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE lane IN EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT 1 FROM ruling r WHERE r.id = which AND r.until >= given_until) THEN
+        PERFORM rule(which, given_until, given_pause, false, NULL, NULL);
+    END IF;
+END $$;
+
 -- Forget gates that nobody needs: without slots, debt or tasks that carry them. One that is needed
 -- is looked at again a minute later: below the time now, any theoretical arrival time is the same.
 CREATE OR REPLACE FUNCTION forget_gates(clock double precision, most integer) RETURNS integer

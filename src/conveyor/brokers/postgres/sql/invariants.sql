@@ -61,6 +61,9 @@ WHERE NOT EXISTS (SELECT 1 FROM lane l WHERE l.queue = w.queue AND l.id = w.lane
 UNION ALL
 SELECT r.id FROM ready r JOIN gated g ON g.id = r.id
 
+-- name: I6 lanes: gated tasks that wait below the floor of their lane
+SELECT w.id FROM waiting w JOIN lane l ON l.queue = w.queue AND l.id = w.lane WHERE w.vtime < l.low
+
 -- name: I6 lanes: lanes that sleep until their gate has room, which it has
 SELECT l.id FROM lane l JOIN gate g ON g.id = l.gate
 WHERE l.at = 'infinity' AND g.running = 0 AND g.tat <= now_or($1)

@@ -12,6 +12,7 @@ DECLARE
     priorities smallint[];
     firsts uuid[];
     kept integer;
+    is_low boolean;
 BEGIN
     WITH placed AS (
         INSERT INTO waiting
@@ -31,15 +32,22 @@ BEGIN
         RETURN;
     END IF;
     LOOP
-        PERFORM 1 FROM unnest(of_queues, lanes) AS w (queue, id)
-        JOIN lane l ON l.queue = w.queue AND l.id = w.id FOR KEY SHARE OF l;
-        GET DIAGNOSTICS kept = ROW_COUNT;
+        SELECT count(*), bool_or(k.is_low) INTO kept, is_low FROM (
+            SELECT l.low > w.start AS is_low FROM unnest(of_queues, lanes, starts) AS w (queue, id, start)
+            JOIN lane l ON l.queue = w.queue AND l.id = w.id FOR KEY SHARE OF l) k;
+        IF is_low THEN
+            -- The clock went back, or another one made the lane just now.
+            UPDATE lane o SET low = '-infinity' WHERE o.ctid = ANY (ARRAY(
+                SELECT l.ctid FROM unnest(of_queues, lanes, starts) AS w (queue, id, start)
+                JOIN lane l ON l.queue = w.queue AND l.id = w.id
+                WHERE l.low > w.start ORDER BY l.queue, l.id FOR NO KEY UPDATE OF l));
+        END IF;
         EXIT WHEN kept = cardinality(lanes);
         INSERT INTO gate (id) SELECT DISTINCT t.gate FROM toll t WHERE t.id = ANY (firsts)
             AND NOT EXISTS (SELECT 1 FROM gate g WHERE g.id = t.gate) ORDER BY t.gate
         ON CONFLICT DO NOTHING;
-        INSERT INTO lane (queue, id, priority, vtime)
-        SELECT w.queue, w.id, w.priority, w.vtime
+        INSERT INTO lane (queue, id, priority, vtime, low)
+        SELECT w.queue, w.id, w.priority, w.vtime, w.vtime
         FROM unnest(of_queues, lanes, starts, priorities) AS w (queue, id, vtime, priority)
         WHERE NOT EXISTS (SELECT 1 FROM lane l WHERE l.queue = w.queue AND l.id = w.id)
         ORDER BY w.queue, w.id

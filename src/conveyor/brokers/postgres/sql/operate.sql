@@ -14,7 +14,9 @@ BEGIN
         RETURN;
     END IF;
     IF EXISTS (SELECT 1 FROM gated) THEN
-        PERFORM unpark(clock, names, queues, want);
+        PERFORM pg_current_xact_id();  -- before the clock, as in push
+        -- However few this worker wants: a step takes them, and not past their gates.
+        PERFORM unpark(now_or(given), names, queues, greatest(want, 1000));
     END IF;
     RETURN QUERY WITH taken AS (
         DELETE FROM parked WHERE ctid = ANY (ARRAY(

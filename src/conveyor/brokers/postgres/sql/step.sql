@@ -115,6 +115,7 @@ END $$;
 -- the arrays; `places` says where in the order of the claim they belong.
 -- For floors.py: `starts` and `heads` are ten for each queue, in its order; the heads of a queue that
 -- nobody looked at are NULL. Every transaction with a lower number than `oldest` had ended before.
+-- Tasks that became available before the time `sure` can be seen; -infinity: who knows.
 CREATE OR REPLACE FUNCTION step(
     given double precision, who text, queues text[], want integer,
     starts double precision[], stamp boolean,
@@ -122,7 +123,7 @@ CREATE OR REPLACE FUNCTION step(
     f_results bytea[], f_lasts bytea[], f_tails bytea[], f_keyed uuid[],
     p_ids uuid[], p_executions integer[], p_places smallint[], p_delays double precision[],
     p_lasts bytea[], p_tails bytea[], p_counters bytea[], p_errors bytea[], p_reasons text[],
-    slots integer, f_terms integer[], p_terms integer[],
+    slots integer, f_terms integer[], p_terms integer[], sure double precision,
     OUT clock double precision, OUT finished integer[], OUT back integer[],
     OUT numbers integer[], OUT bodies bytea[], OUT executions integer[], OUT counters bytea[],
     OUT places integer[], OUT cancels uuid[], OUT next_due double precision,
@@ -192,7 +193,7 @@ BEGIN
             heads[10 * n - 9 : 10 * n] := levels;
             IF has_lanes THEN
                 SELECT * INTO gate FROM admit(
-                    given, clock, who, which, levels, left_over, least(slots, left_over), locked);
+                    given, clock, sure, who, which, levels, left_over, least(slots, left_over), locked);
                 left_over := left_over - gate.number;
                 slots := slots - gate.number;
                 g_bodies := g_bodies || coalesce(gate.bodies, '');

@@ -84,6 +84,10 @@ BEGIN
             got.holder := u.id;
         END IF;
         IF got.holder <> u.id THEN
+            IF u.debounce IS NOT NULL THEN
+                PERFORM postpone(
+                    clock, got.holder, least(clock + u.debounce, got.series + u.longest));
+            END IF;
             refused := refused || u.at;
             id := u.id;
             holder := got.holder;

@@ -2,20 +2,22 @@
 -- before lanes and gates; whoever holds one waits for nobody's task.
 
 -- Give back the keys of tasks that are final.
-CREATE OR REPLACE FUNCTION release(ids uuid[]) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION release(ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     DELETE FROM uniq WHERE ctid = ANY (ARRAY(
         SELECT u.ctid FROM uniq u WHERE u.id = ANY (ids) AND u.expires IS NULL
-        ORDER BY u.queue, u.name, u.key FOR UPDATE))
-$$;
+        ORDER BY u.queue, u.name, u.key FOR UPDATE));
+END $$;
 
 -- Tasks that are put back take their keys again, if nobody else has them by now.
-CREATE OR REPLACE FUNCTION retake(ids uuid[]) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION retake(ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO uniq (queue, name, key, id, since)
     SELECT t.queue, t.name, g.key, t.id, t.place
     FROM gated g JOIN task t ON t.id = g.id WHERE g.id = ANY (ids) AND g.key IS NOT NULL AND g.again
     ORDER BY t.queue, t.name, g.key
-    ON CONFLICT DO NOTHING
-$$;
+    ON CONFLICT DO NOTHING;
+END $$;
 
 -- Take a task from where it waits without waiting for whoever moves it just now.
 CREATE OR REPLACE FUNCTION unseat(which uuid) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -63,6 +65,20 @@ BEGIN
         holder := which;
     END IF;
 END $$;
+
+-- Let a task that is not due yet start no earlier than `until`. Any other is left alone, and so is
+-- one that is being moved just now.
+CREATE OR REPLACE FUNCTION postpone(
+    clock double precision, which uuid, until double precision
+) RETURNS void LANGUAGE sql AS $$
+    WITH found AS (
+        SELECT d.id FROM due d
+        WHERE d.id = which AND d.due > clock AND d.due < until FOR UPDATE SKIP LOCKED
+    ), later AS (
+        UPDATE due d SET due = until FROM found f WHERE d.id = f.id
+    )
+    UPDATE task t SET place = until FROM found f WHERE t.id = f.id
+$$;
 
 -- Tell the workers of queues.
 CREATE OR REPLACE FUNCTION ring(queues text[]) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
--- exports: end_waiting let_go let_all_go
+-- exports: end_waiting let_go free_keys
 -- Ends tasks that do not run.
 -- What a task with terms gives back at its end.
 local function let_go(id, name, terms)
@@ -7,29 +7,11 @@ local function let_go(id, name, terms)
   if unique and unique[UNTIL] ~= 'period' then free_unique(key_field(name, unique[U_KEY]), id) end
 end
 
--- The same for many, of which each is {id, name, terms}: gate by gate.
-local MOST_FREED = 1000
-
-local function let_all_go(entries)
-  local members, order = {}, {}
-  for _, entry in ipairs(entries) do
-    local id, terms = entry[1], entry[3]
-    local unique = terms[UNIQUE]
-    if unique and unique[UNTIL] ~= 'period' then free_unique(key_field(entry[2], unique[U_KEY]), id) end
-    for _, gate in ipairs(terms[GATES]) do
-      if gate[RATE] <= 0 then
-        local gid = gate_id(gate)
-        local mine = members[gid]
-        if not mine or #mine >= MOST_FREED then
-          mine = {}
-          members[gid] = mine
-          order[#order + 1] = { gid, mine }
-        end
-        mine[#mine + 1] = id .. root
-      end
-    end
+-- Gives the unique keys of ended tasks back: {id, key field, id ...}.
+local function free_keys(pairs_of, stale)
+  for k = 1, #pairs_of, 2 do
+    if not stale[pairs_of[k]] then free_unique(pairs_of[k + 1], pairs_of[k]) end
   end
-  for _, group in ipairs(order) do free_slots_of(group[1], group[2]) end
 end
 
 -- Takes a waiting task out of where it waits.

@@ -17,6 +17,17 @@ local function fields_of(packed, last)
   return fields
 end
 
+-- Returns the terms of a task that has some, its priority and its name. Cheaper than `fields_of`: no
+-- table is made.
+local function terms_of(packed)
+  local start = string.byte(packed, 1) == 0xdc and 3 or 1
+  local at, _, name, _, priority = cmsgpack.unpack_limit(packed, PAYLOAD - 1, start)
+  local width = LENGTH_BYTES[string.byte(packed, at + 1)]
+  at = at + 1 + width + struct.unpack('>I' .. width, packed, at + 2)
+  local _, _, _, _, _, _, _, _, _, _, terms = cmsgpack.unpack_limit(packed, TERMS - PAYLOAD, at)
+  return terms, priority, name
+end
+
 -- Returns the packed terms of a task: its last field.
 local function packed_terms(packed)
   local start = string.byte(packed, 1) == 0xdc and 3 or 1

@@ -10,7 +10,9 @@
 -- All of these are `shared`. (A number that a script gives to a command arrives with all its digits.)
 local HUGE = math.huge
 local seconds = now / 1000
-local states, some_shut, some_tuned = {}, nil, nil
+-- A number that is a score of many members is printed once.
+local now_text = whole(now)
+local states, numbers_of, some_shut, some_tuned = {}, {}, nil, nil
 
 local function score_of(reply)
   if not reply then return nil end
@@ -20,6 +22,19 @@ end
 local function closed_until(id, limit)
   local scores = call('ZMSCORE', shared .. 'shut', id, limit)
   return math.max(score_of(scores[1]) or 0, score_of(scores[2]) or 0)
+end
+
+-- Puts the numbers that a limit was tuned to in a state.
+local function tune(state, limit)
+  local tuned = numbers_of[limit]
+  if tuned == nil then
+    tuned = call('HGET', shared .. 'tuned', limit)
+    numbers_of[limit] = tuned
+  end
+  if tuned then
+    local rate, most = string.match(tuned, '^(%S+) (%S+)')
+    state.rate, state.most = tonumber(rate), tonumber(most)
+  end
 end
 
 -- What is known of a gate; what only one kind of gate needs is read when it is needed.
@@ -32,11 +47,7 @@ local function state_of(gate)
     some_tuned = call('EXISTS', shared .. 'tuned') == 1
   end
   state = { id = id, closed = some_shut and closed_until(id, gate[LIMIT]) or 0 }
-  local tuned = some_tuned and call('HGET', shared .. 'tuned', gate[LIMIT])
-  if tuned then
-    local rate, most = string.match(tuned, '^(%S+) (%S+)')
-    state.rate, state.most = tonumber(rate), tonumber(most)
-  end
+  if some_tuned then tune(state, gate[LIMIT]) end
   states[id] = state
   return state
 end
@@ -49,6 +60,28 @@ end
 local function running_of(state)
   if not state.running then state.running = call('ZCARD', shared .. 'slots:' .. state.id) end
   return state.running
+end
+
+-- Reads the states of many gates, each named once, that are not known yet: all at once, but for what
+-- few of them have.
+local function load_states(gates)
+  local rates, slots = {}, {}
+  for _, gate in ipairs(gates) do
+    if not states[gate_id(gate)] then
+      local state, kind = state_of(gate), gate[RATE] > 0 and rates or slots
+      kind[#kind + 1] = state.id
+    end
+  end
+  local tats = #rates > 0 and call('ZMSCORE', shared .. 'tat', unpack(rates)) or {}
+  for k, id in ipairs(rates) do states[id].tat = score_of(tats[k]) or 0 end
+  local busy = #slots > 0 and call('SMISMEMBER', shared .. 'busy', unpack(slots)) or {}
+  for k, id in ipairs(slots) do
+    if busy[k] == 0 then states[id].running = 0 end
+  end
+  for _, gate in ipairs(gates) do
+    local state = states[gate_id(gate)]
+    if gate[RATE] > 0 then tat_of(state) else running_of(state) end
+  end
 end
 
 local function interval(gate, state)
@@ -143,9 +176,11 @@ local function take_run_of_gates(gates, members)
       state.tat = tat
       call('ZADD', shared .. 'tat', tat, state.id)
     else
-      local slots = {}
+      local slots, last = {}, #members + 1
+      -- The last one first: each then comes to stand before those of this moment, where a small set,
+      -- which is a list, is entered.
       for k, member in ipairs(members) do
-        slots[2 * k - 1], slots[2 * k] = now, member
+        slots[2 * (last - k) - 1], slots[2 * (last - k)] = now_text, member
       end
       if running_of(state) == 0 then call('SADD', shared .. 'busy', state.id) end
       state.running = running_of(state) + #members

@@ -40,13 +40,28 @@ local function tasks_by_id(ids)
   return found
 end
 
+-- The same where some of them were read before: {id = task}.
+local function tasks_unread(ids, known)
+  local missing, places, tasks = {}, {}, {}
+  for k, id in ipairs(ids) do
+    tasks[k] = known[id] or false
+    if not tasks[k] then
+      missing[#missing + 1] = id
+      places[#places + 1] = k
+    end
+  end
+  if #missing == 0 then return tasks end
+  for n, task in ipairs(tasks_by_id(missing)) do tasks[places[n]] = task end
+  return tasks
+end
+
 local leased, leased_bytes, leased_before = {}, 0, {}
 
--- At most a thousand ids at a time. What is leased gathers in `leased` (the tasks' bytes) and
+-- At most a thousand ids at a time. `known`: tasks that were read before, if any. What is leased gathers in `leased` (the tasks' bytes) and
 -- `leased_before` (place in it, counted from 1, and the task's `m`).
-local function give(ids, worker)
+local function give(ids, worker, known)
   if #ids == 0 then return end
-  local tasks = tasks_by_id(ids)
+  local tasks = known and tasks_unread(ids, known) or tasks_by_id(ids)
   local touched = call('EXISTS', root .. ':m') == 1 and call('HMGET', root .. ':m', unpack(ids))
   local tail = ' ' .. whole(now) .. ' ' .. worker
   tail = tail .. string.rep(' ', PADDED - #tail)

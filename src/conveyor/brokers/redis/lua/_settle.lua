@@ -2,7 +2,8 @@
 --   groups: {number, ms to keep the bucket} of successes of first executions without a key, which are
 --     most of all there is and are moved in bulk, by bucket. ARGV[7] their ids, joined  ARGV[8] the
 --     packed first fields of their endings, joined  ARGV[9] MessagePack of the lengths of these
---   gated: {id, name, terms} of those among them that have a slot or a key to give back
+--   gated: {gate ids, how many of them have a slot of each, their ids joined in that order, {id, key
+--     field ...} of those that give a unique key back}: what there is to free, gate by gate
 --   others, in the order given: {id, execution number, letter, priority, delay in ms, first fields of
 --     the ending (of a cancellation, should it live on though flagged), packed execution or '',
 --     packed Touched, key field or '', ms to keep it, name, terms if it has some that matter here}
@@ -113,15 +114,10 @@ local function settle_one(entry)
 end
 
 local function let_gated_go(gated)
-  if #refused > 0 then
-    local stale, fine = {}, {}
-    for _, id in ipairs(refused) do stale[id] = true end
-    for _, entry in ipairs(gated) do
-      if not stale[entry[1]] then fine[#fine + 1] = entry end
-    end
-    gated = fine
-  end
-  lanes().let_all_go(gated)
+  local stale = {}
+  for _, id in ipairs(refused) do stale[id] = true end
+  lanes().free_keys(gated[4], stale)
+  if #gated[1] > 0 then lanes().free_many(gated[1], gated[2], gated[3], stale) end
 end
 
 local function settle_all(settlements)

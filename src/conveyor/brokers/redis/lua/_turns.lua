@@ -1,12 +1,13 @@
--- exports: claim_in_order looked_enough end_of_turns
 -- The order of the claim over plain tasks and lanes. A lane stands where its head would stand among the
 -- plain tasks; a fair one, once it had its turn, no earlier than at that moment.
 --   turn   STRING ms of the last turn of a fair lane: each is a little later than the one before it
 --   turns  HASH lane -> tasks taken in its turn so far, of those whose turns are longer than one
 local MOST_LOOKS, TURN_MS = 1000, 0.001
 local looks, heads, turn = 0, {}, nil
--- The lane that a task was taken from last, where others may go the same way; the task, its fields.
-local last_lane, last_packed, last_task
+-- The lane that a task was taken from last, where others may go the same way; that task.
+local last_lane, last_packed, last_terms, last_priority
+-- What was read of tasks that may be given out.
+local records = {}
 local CANCELS = { cancel_newest = 'c', drop = 'k' }
 
 local function next_turn()
@@ -58,15 +59,14 @@ local function end_newcomer(id, packed, gate)
   end
 end
 
-local function lease_head(lane, place, id, task)
-  local terms = task[TERMS]
+local function lease_head(lane, place, id, terms, priority, name)
   local unique = terms[UNIQUE]
   if unique and (unique[UNTIL] == 'queued' or unique[UNTIL] == 'start') then
-    free_unique(key_field(task[NAME], unique[U_KEY]), id)
+    free_unique(key_field(name, unique[U_KEY]), id)
   end
   call('ZREM', root .. ':l:' .. lane, id)
   call('HDEL', root .. ':gw', id)
-  go_on(lane, place, LEVEL_MS * task[PRIORITY], terms[FAIR])
+  go_on(lane, place, LEVEL_MS * priority, terms[FAIR])
 end
 
 -- What is no task any more (a failover may lose moments) must not keep the others waiting.
@@ -84,17 +84,20 @@ local function try_lane(lane, place)
   local head = heads[lane] or call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
   heads[lane] = nil
   local id = head[1]
-  local packed = id and call('HGET', tasks_of(id), id)
+  local packed = id and (records[id] or call('HGET', tasks_of(id), id))
   if not packed then
     drop_unknown(lane, id)
     return nil
   end
-  local task = fields_of(packed, TERMS)
-  local gates = task[TERMS][GATES]
+  local terms, priority, name = terms_of(packed)
+  local gates = terms[GATES]
   local gate, why, at = admit(gates, id .. root)
   if not gate then
-    lease_head(lane, place, id, task)
-    if not task[TERMS][FAIR] then last_lane, last_packed, last_task = lane, packed, task end
+    records[id] = packed
+    lease_head(lane, place, id, terms, priority, name)
+    if not terms[FAIR] then
+      last_lane, last_packed, last_terms, last_priority = lane, packed, terms, priority
+    end
     hand_on(gates)
     return id
   end
@@ -134,7 +137,7 @@ local function alike(lane, place, bound, most, packed, credit)
   for k, id in ipairs(ids) do
     -- The terms end a task, and all of a lane name it in theirs: the same end is the same terms.
     if not tasks[k] or string.sub(tasks[k], -#asked) ~= asked then break end
-    run[k] = id
+    run[k], records[id] = id, tasks[k]
   end
   return run
 end
@@ -142,10 +145,9 @@ end
 -- Takes up to `most` tasks of a lane, of which the first stands first in all, at once. Returns their
 -- ids, nil when the first is to be looked at by itself.
 local function try_run(lane, place, bound, most)
-  local packed, task = last_packed, last_task
-  local gates, credit = task[TERMS][GATES], LEVEL_MS * task[PRIORITY]
-  most = may_run(task[TERMS]) and count_run(gates, most) or 0
-  local ids = most > 1 and alike(lane, place, bound, most, packed, credit) or {}
+  local gates, credit = last_terms[GATES], LEVEL_MS * last_priority
+  most = may_run(last_terms) and count_run(gates, most) or 0
+  local ids = most > 1 and alike(lane, place, bound, most, last_packed, credit) or {}
   if #ids < 2 then
     last_lane = nil
     return nil
@@ -158,53 +160,4 @@ local function try_run(lane, place, bound, most)
   looks, heads[lane] = looks + 1, nil
   go_on(lane, place, credit, nil)
   return ids
-end
-
--- Returns the place of the first plain task that was not taken.
-local function place_of_line(lists)
-  local place = HUGE
-  for _, list in ipairs(lists) do
-    if list.virtual then place = math.min(place, list.virtual) end
-  end
-  return place
-end
-
--- Looks at the lane that stands first, {it, its place}. Returns the ids that it gave.
-local function from_lane(first, lists, most)
-  local lane, place = first[1], tonumber(first[2])
-  local run
-  if most > 1 and last_lane == lane then
-    local second = call('ZRANGE', root .. ':lanes', 1, 1, 'WITHSCORES')[2]
-    run = try_run(lane, place, math.min(tonumber(second) or HUGE, place_of_line(lists)), most)
-  end
-  return run or { try_lane(lane, place) }
-end
-
--- Takes up to `number` tasks in the order of the claim, at most `room` of them from lanes. Returns their
--- ids and how many came from lanes.
-local function claim_in_order(lists, number, room)
-  local ids, from_lanes = {}, 0
-  while #ids < number and looks < MOST_LOOKS do
-    local first = from_lanes < room and call('ZRANGE', root .. ':lanes', 0, 0, 'WITHSCORES') or {}
-    local plain, on = take(lists, number - #ids, tonumber(first[2]) or HUGE)
-    for _, id in ipairs(plain) do ids[#ids + 1] = id end
-    if first[1] then
-      local most = math.min(number - #ids, room - from_lanes)
-      for _, id in ipairs(most > 0 and from_lane(first, lists, most) or {}) do
-        ids[#ids + 1] = id
-        from_lanes = from_lanes + 1
-      end
-    elseif not on then
-      break
-    end
-  end
-  return ids, from_lanes
-end
-
-local function end_of_turns()
-  if turn then call('SET', root .. ':turn', turn) end
-end
-
-local function looked_enough()
-  return looks >= MOST_LOOKS
 end

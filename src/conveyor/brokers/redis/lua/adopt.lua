@@ -1,25 +1,28 @@
 -- include: clock bucket tell ring lease
--- lanes: fields terms unique gates lanes adopt
+-- lanes: fields terms unique gates rooms slots lanes adopt
 -- Leases parked tasks whose names the worker knows.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] MessagePack of the names it knows
 -- Reply: {now, 1 if the worker's lease is live here or nothing is parked, leased tasks as one
 -- MessagePack array or '', {place, m ...}}
+local PAGE, MOST_PASSED = 100, 500
 local worker, want = ARGV[2], tonumber(ARGV[3])
 local names = call('SMEMBERS', root .. ':pn')
 if #names == 0 then return { whole(now), 1, '', {} } end
 if not may_lease(worker) then return { whole(now), 0, '', {} } end
 
+-- Those whose gates refuse them stay, and are passed by.
 local function adopt_named(name)
-  local key, ids = root .. ':p:' .. name, {}
-  local popped = call('ZPOPMIN', key, want - #leased)
-  for k = 1, #popped, 2 do
-    if lanes().is_admitted(popped[k]) then
-      ids[#ids + 1] = popped[k]
-    else
-      call('ZADD', key, popped[k + 1], popped[k])
+  local key, passed = root .. ':p:' .. name, 0
+  while #leased < want and passed < MOST_PASSED do
+    local ids = call('ZRANGE', key, passed, passed + math.min(want - #leased, PAGE) - 1)
+    if #ids == 0 then break end
+    local fine = lanes().admitted(ids)
+    if #fine > 0 then
+      call('ZREM', key, unpack(fine))
+      give(fine, worker, lanes().records)
     end
+    passed = passed + #ids - #fine
   end
-  give(ids, worker)
   if call('EXISTS', key) == 0 then call('SREM', root .. ':pn', name) end
 end
 

@@ -1,5 +1,5 @@
 -- include: clock ids bucket tell ring finish
--- lanes: fields terms unique gates lanes end flag
+-- lanes: fields terms unique gates rooms slots lanes end flag
 -- Cancels waiting tasks and flags running ones.
 -- ARGV[2]: ids, joined   ARGV[3]: the packed cancellation (who, why)
 -- Reply: {place, letter of the state after the call, place ...} of the ids known here

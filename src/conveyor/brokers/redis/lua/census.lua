@@ -1,4 +1,4 @@
--- include: clock fields terms bucket tell ring unique gates lanes
+-- include: clock fields terms bucket tell ring unique gates rooms slots lanes
 -- One page of the tasks that wait in lanes, looked over for `doctor`. ARGV[2] cursor  ARGV[3] page size
 -- Reply: {next cursor, {ids that a step would not find}, {ids at the head of a parked lane which its
 -- gate admits though nobody will wake it}}

@@ -1,5 +1,6 @@
 -- include: clock bucket
--- How many tasks of a queue are in each state, counted where they lie.
+-- How many tasks of a queue are in each state, counted where they lie. ARGV[2] '1': and since when the
+-- longest-waiting one waits.
 -- Reply: {now, queued, parked, scheduled, running, succeeded, failed, cancelled, skipped, ms when the
 -- longest-waiting one became available or -1, the packed pause or ''}
 local MOST_LOOKED_AT, AHEAD_MS = 1000, 70368744177664
@@ -22,15 +23,18 @@ for priority = 0, 9 do
 end
 
 -- Of lanes the first ones, and some of those that are parked: there may be very many.
-local lanes = call('ZRANGE', root .. ':lanes', 0, MOST_LOOKED_AT)
-local some = call('HSCAN', root .. ':parked', '0', 'COUNT', MOST_LOOKED_AT)[2]
-for k = 1, #some, 2 do lanes[#lanes + 1] = some[k] end
-for _, lane in ipairs(lanes) do
-  local head = call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
-  local since = head[2] and tonumber(head[2])
-  if since and since < 0 then since = since + AHEAD_MS end
-  if since then oldest = oldest and math.min(oldest, since) or since end
+local function look_at_lanes()
+  local lanes = call('ZRANGE', root .. ':lanes', 0, MOST_LOOKED_AT)
+  local some = call('HSCAN', root .. ':parked', '0', 'COUNT', MOST_LOOKED_AT)[2]
+  for k = 1, #some, 2 do lanes[#lanes + 1] = some[k] end
+  for _, lane in ipairs(lanes) do
+    local head = call('ZRANGE', root .. ':l:' .. lane, 0, 0, 'WITHSCORES')
+    local since = head[2] and tonumber(head[2])
+    if since and since < 0 then since = since + AHEAD_MS end
+    if since then oldest = oldest and math.min(oldest, since) or since end
+  end
 end
+if ARGV[2] == '1' then look_at_lanes() end
 
 local parked_tasks, succeeded = 0, 0
 for _, name in ipairs(call('SMEMBERS', root .. ':pn')) do

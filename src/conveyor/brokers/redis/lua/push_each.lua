@@ -1,5 +1,5 @@
 -- include: clock bucket tell ring wait finish
--- lanes: fields terms unique gates lanes end look unite
+-- lanes: fields terms unique gates rooms slots lanes end look unite
 -- Stores new tasks of one queue that have keys, due times or terms, and their neighbours: all of them,
 -- or (an error at the first write) none.
 -- ARGV[2]: MessagePack of {id, priority, task, delay in ms or -1, due in ms or -1, key field or '',
@@ -108,11 +108,8 @@ local function push_at_once(entries)
     note_bucket(group.name)
   end
   tell('q0', table.concat(all), #all)
-  local number = 0
-  for _, group in ipairs(group_by(entries, function(entry) return entry[9][LANE_NAME] end)) do
-    number = number + lanes().join_many(group.name, group.priority, group.ids, now)
-  end
-  return number
+  local groups = group_by(entries, function(entry) return entry[9][LANE_NAME] end)
+  return lanes().join_lanes(groups, now)
 end
 
 local function push_all(entries)

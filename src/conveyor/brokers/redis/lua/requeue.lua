@@ -1,5 +1,5 @@
 -- include: clock fields terms bucket tell ring unique wait finish
--- lanes: gates lanes
+-- lanes: gates rooms slots lanes
 -- Gives dead letters another life, and makes scheduled tasks due now.
 -- ARGV[2]: MessagePack of {id, '' for a scheduled task or else the SHA-1 of the ending that was read,
 -- last execution number, {packed executions}} ...   Reply: the places of those that changed

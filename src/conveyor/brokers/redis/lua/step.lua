@@ -1,5 +1,5 @@
 -- include: clock bucket tell ring wait finish lease claim settle
--- lanes: fields terms unique gates lanes end flag turns
+-- lanes: fields terms unique gates rooms slots lanes end flag turns wave order
 -- One beat of a worker on one queue: settle, promote, lease; in one atomic go.
 -- ARGV[2] worker  ARGV[3] how many it wants  ARGV[4] '1' when it listens for its bell
 -- ARGV[5] how many of them may come from lanes  ARGV[6] to ARGV[9] the settlements, see _settle.lua
@@ -33,7 +33,7 @@ local function lease_all(gated)
     if gated then ids, on = claim(lists, number) else ids, on = take(lists, number) end
     if on then
       looked_at = looked_at + number
-      give(ids, worker)
+      give(ids, worker, gated and lanes().records)
     end
     if looked_at >= MOST_LOOKED_AT or leased_bytes >= MOST_BYTES or (gated and lanes().looked_enough()) then
       more = 1

@@ -1,5 +1,5 @@
 -- include: clock bucket tell ring wait
--- lanes: fields terms unique gates lanes
+-- lanes: fields terms unique gates rooms slots lanes
 -- Housekeeping of one queue: promotes due tasks, prunes what retention has ended; at most ARGV[2] of
 -- each kind, so that no call takes long. Reply: {promoted, pruned, workers whose copy of the lease
 -- here is long over though nobody swept them}

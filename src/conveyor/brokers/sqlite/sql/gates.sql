@@ -133,13 +133,14 @@ INSERT INTO conveyor_gate (name, key) VALUES (?, ?) ON CONFLICT DO NOTHING;
 UPDATE conveyor_gate SET tat = ? WHERE id = ?;
 
 -- name: close_gate
-UPDATE conveyor_gate SET closed_until = ?, pause = ? WHERE name = ? AND key = ?;
+UPDATE conveyor_gate SET closed_until = ?, pause = ?
+WHERE name = ? AND key = ? AND (? OR closed_until < ?);
 
 -- name: make_limit
 INSERT INTO conveyor_limit (name) VALUES (?) ON CONFLICT DO NOTHING;
 
 -- name: close_limit
-UPDATE conveyor_limit SET closed_until = ?, pause = ? WHERE name = ?;
+UPDATE conveyor_limit SET closed_until = ?, pause = ? WHERE name = ? AND (? OR closed_until < ?);
 
 -- name: tune_limit
 UPDATE conveyor_limit SET rate = ?, most = ? WHERE name = ?;

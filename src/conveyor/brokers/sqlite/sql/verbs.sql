@@ -137,7 +137,8 @@ SELECT 1 FROM conveyor_parked LIMIT 1;
 -- name: parked
 SELECT t.seq, t.id, t.execution + 1, t.story, t.body, p.queue, t.lane
 FROM conveyor_parked p CROSS JOIN conveyor_task t ON t.seq = p.seq
-WHERE p.queue IN ({queues}) AND p.name IN ({names}) ORDER BY p.seq LIMIT ?;
+WHERE p.queue IN ({queues}) AND p.name IN ({names}) AND (t.lane IS NOT NULL) = ?
+ORDER BY p.seq LIMIT ?;
 
 -- name: insert_worker
 INSERT INTO conveyor_worker (token, until) VALUES (?, ?);

@@ -20,12 +20,37 @@ JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 
 def upgrade() -> None:
     """Expand the schema."""
+    _epoch()
+    _user()
+    _api_key()
+    _session()
+    _refresh_token()
+
+
+def downgrade() -> None:
+    """Take it back."""
+    op.drop_index("ix_console_refresh_token_session_id", table_name="console_refresh_token")
+    op.drop_table("console_refresh_token")
+    op.drop_index("ix_console_session_user_id", table_name="console_session")
+    op.drop_table("console_session")
+    op.drop_table("console_invitation")
+    op.drop_index("ix_console_api_key_user_id", table_name="console_api_key")
+    op.drop_table("console_api_key")
+    op.drop_table("console_user")
+    op.drop_table("console_epoch")
+
+
+def _epoch() -> None:
     op.create_table(
         "console_epoch",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("value", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_console_epoch"),
     )
+    op.execute("INSERT INTO console_epoch (id, value) VALUES (1, 1)")
+
+
+def _user() -> None:
     op.create_table(
         "console_user",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -41,6 +66,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_console_user"),
         sa.UniqueConstraint("email", name="uq_console_user_email"),
     )
+
+
+def _api_key() -> None:
     op.create_table(
         "console_api_key",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -77,6 +105,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("digest", name="pk_console_invitation"),
     )
+
+
+def _session() -> None:
     op.create_table(
         "console_session",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -109,20 +140,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("digest", name="pk_console_refresh_token"),
     )
+
+
+def _refresh_token() -> None:
     op.create_index(
         "ix_console_refresh_token_session_id", "console_refresh_token", ["session_id"], unique=False
     )
-    op.execute("INSERT INTO console_epoch (id, value) VALUES (1, 1)")
-
-
-def downgrade() -> None:
-    """Take it back."""
-    op.drop_index("ix_console_refresh_token_session_id", table_name="console_refresh_token")
-    op.drop_table("console_refresh_token")
-    op.drop_index("ix_console_session_user_id", table_name="console_session")
-    op.drop_table("console_session")
-    op.drop_table("console_invitation")
-    op.drop_index("ix_console_api_key_user_id", table_name="console_api_key")
-    op.drop_table("console_api_key")
-    op.drop_table("console_user")
-    op.drop_table("console_epoch")
