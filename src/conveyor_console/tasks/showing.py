@@ -31,7 +31,7 @@ def _sure(at: float) -> datetime:
     try:
         return datetime.fromtimestamp(at, UTC)
     except (ValueError, OverflowError, OSError):  # a task may be due in the year 10000
-        return (datetime.max if at > 0 else datetime.min).replace(tzinfo=UTC)
+        return datetime.max.replace(tzinfo=UTC) if at > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def _plain(value: Any) -> Any:
