@@ -69,6 +69,7 @@ async def test_they_are_filtered(viewer: Api, ids: list[str]) -> None:
     assert await found(viewer, "error:MONEY") == ids[:3][::-1]
     assert await found(viewer, "reason:need") == [ids[5]]
     assert await found(viewer, "age>365d") == []
+    assert await found(viewer, "attempts<99999999999") == ids[::-1]
     assert await found(viewer, "-money") == ids[3:][::-1]
     await viewer.call("GET", "/dead-letters", 422, params={"q": "args.x:1"})
 

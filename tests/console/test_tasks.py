@@ -102,6 +102,10 @@ async def test_pages_say_everything_once(viewer: Api, ids: dict[str, str]) -> No
         ("enqueued<2001-01-01", []),
         ("finished>2001-01-01 -error:money", ["cancelled", "mailed", "recovered", "greeted"]),
         ("run<1h task:shop.greet", ["mailed", "greeted"]),
+        ("attempts>99999999999", []),
+        ("attempts:2.5", []),
+        ("age>999999999w", []),
+        ("task:\x00,\x01*", []),
         ("money", ["failed"]),
         ("recover", ["recovered"]),
     ],
@@ -245,3 +249,38 @@ async def test_sealed_arguments_stay_sealed(
     assert "sealed" in problem["detail"]
     made = await operator.call("POST", path, 201, json={"args": [8, "4222"]})
     assert (await queue.handle(made["id"]).info()).args == (8, "<sealed with key k1>")
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("cancel", {"reason": "\x00"}),
+        ("cancel", {"reason": "x" * 501}),
+        ("cancel", {"by": "x"}),
+        ("reschedule", {"delay": 1e300}),
+        ("reschedule", {"delay": -1}),
+        ("reschedule", {"at": "soon"}),
+        ("retry-edited", {"args": [], "priority": 11}),
+        ("retry-edited", {"queue": "no spaces"}),
+        ("retry-edited", {"args": [1e308, None, {"a": []}]}),
+        ("retry-edited", {"kwargs": {"": 1}}),
+    ],
+)
+async def test_odd_bodies_are_the_callers_mistake(
+    operator: Api, ids: dict[str, str], verb: str, body: dict[str, Any]
+) -> None:
+    for name in ("scheduled", "failed"):
+        answer = await operator.http.post(f"/api/v1/tasks/{ids[name]}/{verb}", json=body)
+        assert 400 <= answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+async def test_a_time_beyond_the_calendar_can_be_listed(
+    operator: Api, ids: dict[str, str], at: str
+) -> None:
+    made = await operator.call(
+        "POST", f"/tasks/{ids['scheduled']}/reschedule", 201, json={"at": at}
+    )
+    await operator.call("GET", "/tasks")
+    await operator.call("GET", f"/tasks/{made['id']}")
+    await operator.call("GET", f"/tasks/{made['id']}/why")

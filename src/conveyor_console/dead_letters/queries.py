@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, func, literal, select
+from sqlalchemy import ColumnElement, Double, String, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -38,7 +38,7 @@ def column(attribute: str, of: Any = DeadLetter) -> ColumnElement[Any]:
     if attribute == "text":
         return cast(of.name + blank + of.task_id + blank + column("all_error", of), String)
     found: ColumnElement[Any] = getattr(of, attribute)
-    return found
+    return cast(found, Double) if attribute == "attempts" else found
 
 
 async def letters(

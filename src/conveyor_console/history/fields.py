@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, func, literal
+from sqlalchemy import ColumnElement, Double, String, cast, func, literal
 
 from conveyor.inspect import State, TaskInfo
 from conveyor_console.history.models import Task
@@ -48,6 +48,9 @@ def column(attribute: str, of: Any = Task) -> ColumnElement[Any]:
     if attribute == "text":
         return cast(of.name + blank + of.id + blank + column("all_error", of), String)
     found: ColumnElement[Any] = getattr(of, attribute)
+    if attribute in {"priority", "attempts"}:
+        # The other side may be any number, and PostgreSQL's integers are small.
+        return cast(found, Double)
     return found
 
 

@@ -58,7 +58,8 @@ def parse(text: str) -> tuple[Term, ...]:
     """Return the terms of a filter, all of which must hold. Raises `BadQuery`."""
     if len(text) > LONGEST:
         raise BadQuery(f"the filter is longer than {LONGEST:,} characters", LONGEST + 1)
-    terms = tuple(_terms(text))
+    # As it is stored and shown: PostgreSQL's texts have no NUL.
+    terms = tuple(_terms(text.replace("\x00", "␀")))
     if len(terms) > MOST_TERMS:
         raise BadQuery(f"more than {MOST_TERMS} terms", terms[MOST_TERMS].column)
     if sum(len(term.values) for term in terms) > MOST_VALUES:

@@ -40,7 +40,7 @@ class Selecting:
 
     def _positive(self, condition: Condition, column: ColumnElement[Any]) -> ColumnElement[bool]:
         if condition.op == "is":
-            exact = column.in_([_visible(value) for value in condition.values])
+            exact = column.in_(condition.values)
             return or_(exact, *(self._fits(column, p.split("*")) for p in condition.patterns))
         if condition.op == "has":
             return or_(false(), *(self._has(column, text) for text in condition.values))
@@ -57,14 +57,8 @@ class Selecting:
 
     def _fits(self, column: ColumnElement[Any], parts: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text is these parts with any text between them. SQLite's LIKE ignores case."""
-        visible = map(_visible, parts)
         if self._is_sqlite:
-            pattern = "*".join(_GLOB.sub(r"[\g<0>]", part) for part in visible)
+            pattern = "*".join(_GLOB.sub(r"[\g<0>]", part) for part in parts)
             return column.op("GLOB", is_comparison=True)(pattern)
-        pattern = "%".join(_LIKE.sub(r"\\\g<0>", part) for part in visible)
+        pattern = "%".join(_LIKE.sub(r"\\\g<0>", part) for part in parts)
         return column.like(pattern, escape="\\")
-
-
-def _visible(value: Any) -> Any:
-    """As `history.rows` stores texts."""
-    return value.replace("\x00", "␀") if isinstance(value, str) else value

@@ -23,7 +23,12 @@ _CURSOR = re.compile(r"(?:[0-9a-f]{1,16}(?:[.-][0-9a-f]{1,16})*)?", re.ASCII)
 def frame(name: str, data: Any, place: str = "") -> bytes:
     """Write one frame. `place` is what the browser sends back as `Last-Event-ID`."""
     head = f"id: {place}\n" if place else ""
-    return f"{head}event: {name}\n".encode() + b"data: " + orjson.dumps(data) + b"\n\n"
+    return (
+        f"{head}event: {name}\n".encode()
+        + b"data: "
+        + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
+        + b"\n\n"
+    )
 
 
 def changes(events: Sequence[Event]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Cancel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(default="", max_length=500)
+    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
 
 
 class Edited(BaseModel):

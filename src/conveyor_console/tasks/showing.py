@@ -24,11 +24,14 @@ from conveyor_console.tasks.schemas import (
 
 def moment(at: float | None) -> datetime | None:
     """Return epoch seconds as a moment."""
-    return None if at is None else datetime.fromtimestamp(at, UTC)
+    return None if at is None else _sure(at)
 
 
 def _sure(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):  # a task may be due in the year 10000
+        return datetime.max.replace(tzinfo=UTC) if at > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def _plain(value: Any) -> Any:

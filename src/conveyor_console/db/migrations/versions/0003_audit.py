@@ -52,6 +52,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("seq IS NULL"),
         postgresql_where=sa.text("seq IS NULL"),
     )
+    _leases_and_answers()
+    if op.get_bind().dialect.name == "sqlite":
+        _append_only_on_sqlite()
+    else:
+        _append_only_on_postgresql()
+
+
+def _leases_and_answers() -> None:
     op.create_table(
         "console_lease",
         sa.Column("role", sa.String(length=40), nullable=False),
@@ -71,10 +79,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_console_idempotency"),
     )
     op.create_index("ix_console_idempotency_expires_at", "console_idempotency", ["expires_at"])
-    if op.get_bind().dialect.name == "sqlite":
-        _append_only_on_sqlite()
-    else:
-        _append_only_on_postgresql()
 
 
 def _append_only_on_sqlite() -> None:

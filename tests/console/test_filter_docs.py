@@ -1,0 +1,46 @@
+"""The page about filters names every field there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conveyor_console.dead_letters.queries import FIELDS as LETTERS
+from conveyor_console.history.fields import FIELDS as TASKS
+from conveyor_console.history.fields import STATES
+from conveyor_console.kit.filters import conditions
+from conveyor_console.kit.grammar import BadQuery, parse
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/filters.md").read_text(encoding="utf-8")
+
+
+def test_every_field_is_on_the_page() -> None:
+    for field in {*TASKS, *LETTERS} - {"", "args"}:
+        assert f"`{field}`" in PAGE, field
+    assert "`args.NAME`" in PAGE
+    assert all(state in PAGE for state in STATES)
+
+
+def test_the_example_on_the_page_is_one() -> None:
+    example = PAGE.split("```text\n")[1].split("\n```")[0]
+    assert len(conditions(example, TASKS, 0.0)) == 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"', "-", "a:", "a:,", 'a:"x"y', "a:x,", "a>1,2", "é:x y:", 'a:"\\'],
+)
+def test_nonsense_is_refused_where_it_is(text: str) -> None:
+    with pytest.raises(BadQuery) as caught:
+        conditions(text, TASKS, 0.0)
+    assert 1 <= caught.value.column <= len(text) + 1
+
+
+def test_quotes_and_escapes() -> None:
+    (term,) = parse(r'error:"a \"b\" \\ *"')
+    assert term.values[0].text == r'a "b" \ *'
+    assert not term.values[0].is_pattern
+    (first, second) = parse('  -task:a*,"b c"   word  ')
+    assert (first.negated, [value.text for value in first.values]) == (True, ["a*", "b c"])
+    assert (second.field, second.column) == ("", 20)
