@@ -41,6 +41,7 @@ from conveyor_console.strikes.router import router as strikes
 from conveyor_console.system.operating import router as operating
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
+from conveyor_console.tasks.router import again
 from conveyor_console.tasks.router import router as tasks
 from conveyor_console.users.invitations import router as invitations
 from conveyor_console.users.router import router as users
@@ -58,6 +59,7 @@ _NOUNS: tuple[APIRouter, ...] = (
     api_keys,
     audit,
     tasks,
+    again,
     dead_letters,
     analytics,
     queues,
@@ -112,6 +114,7 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.console = console
     console.add_parts(_PARTS)

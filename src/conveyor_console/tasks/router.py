@@ -10,6 +10,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
+from conveyor_console.creating import Creating
 from conveyor_console.deps import console_of
 from conveyor_console.history.fields import FIELDS
 from conveyor_console.kit import idempotency
@@ -37,6 +38,13 @@ from conveyor_console.tasks.schemas import (
 from conveyor_console.tasks.showing import reason_out
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=problems(401, 403, 422, 503))
+again = APIRouter(
+    prefix="/tasks",
+    tags=["tasks"],
+    responses=problems(401, 403, 422, 503),
+    route_class=Creating,
+)
+"""What makes a new task of one there is: a repeated request is answered from the first answer."""
 IDEMPOTENT = {"parameters": [idempotency.PARAMETER]}
 Enqueuing = Annotated[Principal, Depends(Needs(Permission.TASKS_ENQUEUE))]
 Managing = Annotated[Principal, Depends(Needs(Permission.TASKS_MANAGE))]
@@ -103,7 +111,7 @@ async def retry(task_id: TaskId, who: Managing, request: Request) -> Done:
     return await acting.retry(console_of(request), task_id)
 
 
-@router.post("/{task_id}/retry-edited", status_code=201, responses=problems(404, 409, 413))
+@again.post("/{task_id}/retry-edited", status_code=201, responses=problems(404, 409, 413))
 async def retry_edited(task_id: TaskId, body: Edited, who: Managing, request: Request) -> Enqueued:
     """Enqueue a task like a dead letter, with other arguments; the dead letter stays."""
     return await acting.retry_edited(console_of(request), task_id, body, who.name)
@@ -115,7 +123,7 @@ async def run_now(task_id: TaskId, who: Managing, request: Request) -> Done:
     return await acting.run_now(console_of(request), task_id)
 
 
-@router.post("/{task_id}/reschedule", status_code=201, responses=problems(404, 409, 413))
+@again.post("/{task_id}/reschedule", status_code=201, responses=problems(404, 409, 413))
 async def reschedule(
     task_id: TaskId, body: Reschedule, who: Managing, request: Request
 ) -> Enqueued:
