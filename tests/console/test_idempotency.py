@@ -29,7 +29,7 @@ BY_OTHER_MEANS = {
 
 async def test_every_route_that_creates_knows_the_header(app: FastAPI) -> None:
     creating = {
-        route.path: route.original_route
+        str(route.path): route.original_route
         for route in iter_route_contexts(app.routes)
         if isinstance(route.original_route, APIRoute)
         and route.original_route.status_code == 201
