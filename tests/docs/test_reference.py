@@ -69,10 +69,12 @@ def _parameters(function: object) -> list[str]:
         "conveyor.errors",
         "conveyor.inspect",
         "conveyor.limits",
+        "conveyor.maintenance",
         "conveyor.offload",
         "conveyor.sealing",
         "conveyor.strikes",
         "conveyor.testing",
+        "conveyor.workers",
         "conveyor.workflows",
         "conveyor.transactions",
     ],
@@ -101,8 +103,9 @@ def test_every_option_is_in_the_reference(function: object) -> None:
 
 def _commands() -> Iterator[tuple[str, Any]]:
     """Every command that can be run, with its name. Typer brings its own Click: no types here."""
-    from conveyor.cli.main import app
+    from conveyor.cli.main import add_commands, app
 
+    add_commands(app)
     waiting: list[tuple[str, Any]] = [("conveyor", typer.main.get_command(app))]
     while waiting:
         name, command = waiting.pop()

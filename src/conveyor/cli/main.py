@@ -78,8 +78,8 @@ def add_commands(root_app: typer.Typer) -> None:
     the place of one of ours: the console's `up` also runs the console."""
     for point in entry_points(group="conveyor.commands"):
         extra = point.load()
-        ours = root_app.registered_commands
-        ours[:] = [command for command in ours if command.name != point.name]
+        for ours in (root_app.registered_commands, root_app.registered_groups):
+            ours[:] = [one for one in ours if one.name != point.name]  # type: ignore[misc]
         if isinstance(extra, typer.Typer):
             root_app.add_typer(extra, name=point.name)
         else:

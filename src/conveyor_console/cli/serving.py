@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -45,10 +44,20 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Tell the worker too: it drains while requests end. uvicorn's own would raise the signal
         again at the end, and a clean stop would not exit with 0."""
-        if self._beside is not None and self._beside.poll() is None:
-            self._beside.send_signal(signal.SIGTERM)
+        if self._beside is not None:
+            tell_to_end(self._beside)
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+_told: set[int] = set()
+
+
+def tell_to_end(worker: subprocess.Popen[bytes]) -> None:
+    """Let a worker drain: once only, a second SIGTERM would stop it at once."""
+    if worker.poll() is None and worker.pid not in _told:
+        _told.add(worker.pid)
+        worker.terminate()
 
 
 def serve_until_stopped(
@@ -93,8 +102,7 @@ def worker_beside(
     try:
         code = serve_until_stopped(queue, settings, host, port, beside=worker)
     finally:
-        if worker.poll() is None:
-            worker.terminate()
+        tell_to_end(worker)
         try:
             ended = worker.wait(_DRAIN)
         except subprocess.TimeoutExpired:
