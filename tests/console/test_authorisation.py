@@ -22,12 +22,12 @@ ANYTHING = "01930000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def database_url(sqlite_url: str) -> str:
+def database_kind() -> str:
     """Who may do what does not depend on the database."""
-    return sqlite_url.replace("conveyor.db", "console.db")
+    return "sqlite"
 
 
-def test_the_matrix_is_the_committed_one(app: FastAPI) -> None:
+async def test_the_matrix_is_the_committed_one(app: FastAPI) -> None:
     assert table(rows_of(app)) == COMMITTED.read_text(encoding="utf-8"), (
         "a route is new, gone, or asks for something else: look at it, then "
         "python -m tests.console.authorisation > tests/console/authorisation.txt"

@@ -13,7 +13,6 @@ from conveyor import Conveyor
 from conveyor_console.app import create_app
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.console import Console
-from conveyor_console.db import schema
 from conveyor_console.history.models import RecorderState, Rollup, Task, TaskLog, TaskResult
 from conveyor_console.settings import Settings
 from tests.console.conftest import QUICK, TestClock
@@ -34,7 +33,6 @@ async def console(queue: Conveyor, settings: Settings, clock: TestClock) -> Asyn
     made: Console = create_app(
         queue, settings, clock=clock, passwords=Passwords(QUICK)
     ).state.console
-    await schema.upgrade(made.database)
     yield made
     await made.rest()
     await made.close()

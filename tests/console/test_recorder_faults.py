@@ -19,7 +19,6 @@ from conveyor.errors import BrokerUnavailable
 from conveyor_console.app import create_app
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.console import Console
-from conveyor_console.db import schema
 from conveyor_console.history.retention import verify_letters
 from conveyor_console.settings import Settings
 from tests.console.conftest import QUICK, TestClock
@@ -44,7 +43,6 @@ async def console(queue: Conveyor, settings: Settings, clock: TestClock) -> Asyn
     made: Console = create_app(
         queue, settings, clock=clock, passwords=Passwords(QUICK)
     ).state.console
-    await schema.upgrade(made.database)
     yield made
     await made.rest()
     await made.close()
@@ -70,7 +68,6 @@ async def test_the_history_outlives_an_emptied_store(
         made: Console = create_app(
             queue, settings, clock=clock, passwords=Passwords(QUICK)
         ).state.console
-        await schema.upgrade(made.database)
         try:
             await work(queue, 20)
             await made.recorder.catch_up()

@@ -4,7 +4,6 @@ unseen. Entries are written freely, in any transaction; one sealer chains them a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from conveyor_console.audit.models import AuditEntry
 from conveyor_console.db.engine import Database
 from conveyor_console.db.leases import hold
 from conveyor_console.kit.clock import Clock
+from conveyor_console.kit.rounds import Rounds
 
 log = logging.getLogger("conveyor.console")
 GENESIS = "0" * 64
@@ -132,25 +132,23 @@ class Sealer:
         self._database = database
         self._clock = clock
         self._holder = holder
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("audit-sealer", lambda: EVERY, self._seal_all)
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run(), name="conveyor-audit-sealer")
+        self._rounds.start()
 
     def wake(self) -> None:
         """Say that there is something to seal."""
-        self._wake.set()
+        self._rounds.wake()
 
     async def close(self) -> None:
         """Seal what is left, and end."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._task = None
-        await self._try()
+        await self._rounds.close()
+        try:
+            await self._seal_all()
+        except (SQLAlchemyError, OSError) as exc:
+            log.warning("the end of the audit log is not sealed: the next console does it: %s", exc)
 
     async def once(self) -> int:
         """Seal what there is, if this process may; returns how much."""
@@ -165,16 +163,6 @@ class Sealer:
                 return 0
             return await seal(db)
 
-    async def _run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), EVERY)
-            self._wake.clear()
-            await self._try()
-
-    async def _try(self) -> None:
-        try:
-            while await self.once() == AT_ONCE:
-                pass
-        except (SQLAlchemyError, OSError) as exc:
-            log.warning("the audit log could not be sealed, trying again: %s", exc)
+    async def _seal_all(self) -> None:
+        while await self.once() == AT_ONCE:
+            pass

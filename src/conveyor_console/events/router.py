@@ -68,7 +68,7 @@ class Streaming(Response):
             self._live.streams.discard(self._stream)
 
 
-@router.get("", response_class=Streaming, responses=_STREAM)
+@router.get("", status_code=200, response_class=Streaming, responses=_STREAM)
 async def events(
     who: Reading,
     request: Request,

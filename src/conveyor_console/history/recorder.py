@@ -111,7 +111,8 @@ class Recorder:
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, backoff * 2)
             if pause > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._stop.wait()
 
     async def beat(self) -> float:
         """Write one batch if this one leads; returns the seconds to wait before the next."""
