@@ -96,7 +96,8 @@ def migrated_url(
 ) -> Iterator[str]:
     """A database for the console with its tables in it."""
     if database_kind == "sqlite":
-        path = shutil.copy(sqlite_template, tmp_path / "console.db")
+        path = tmp_path / "console.db"
+        shutil.copy(sqlite_template, path)
         yield f"sqlite:///{path.as_posix()}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
