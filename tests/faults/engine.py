@@ -12,9 +12,6 @@ from tests.faults.rules import Act, Command, Hook, Phase, Rule
 from tests.servers.ports import free_port
 
 _PORT_TRIES = 20
-# Turns of the loop from a connection's accept() to the first line of `_accept`: transport,
-# `connection_made`, task; a task that is cancelled before its first line closes nothing.
-_TURNS_TO_ACCEPT = 4
 
 
 class Engine:
@@ -81,13 +78,16 @@ class Engine:
         await self.listen()
 
     async def close(self) -> None:
-        """Stop listening and end all connections."""
+        """Stop listening and end all connections, those too that are being accepted just now."""
         self.refuse()
-        for _ in range(_TURNS_TO_ACCEPT):
+        ended: set[asyncio.Task[None]] = set()
+        # A task that is cancelled before its first line closes nothing: `_tasks` has only those
+        # past it, and the loop's own task of an accept is there until ours has been made.
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks - ended:
+                task.cancel()
+            ended |= self._tasks
             await asyncio.sleep(0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset_all(self) -> None:
         """Send RST to both sides of every connection."""

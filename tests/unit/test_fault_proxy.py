@@ -204,7 +204,8 @@ class TestCommands:
         proxy.drop_reply(1, act)
         with pytest.raises(redis.TimeoutError):
             client.incr("n")
-        assert proxy.connections == 1
+        # The client may have hung up by now: what counts is that it was not hung up on.
+        assert proxy.accepted == 1
 
     def test_a_hook_sees_every_command_in_both_phases(
         self, proxy: FaultProxy, client: "redis.Redis"
