@@ -17,7 +17,7 @@ from conveyor_console.live import frames, notices
 from conveyor_console.live.feed import MOST_AT_ONCE, Feed
 from conveyor_console.live.streams import HEARTBEAT, MOST_FRAMES, STALLED, Stream
 from tests.console.conftest import Api, TestClock
-from tests.console.streaming import Reader, reading
+from tests.console.streaming import PATIENCE, Reader, reading
 
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
 
@@ -125,7 +125,7 @@ async def test_streams_end_when_the_server_stops(
     async with reading(app, token) as reader, reading(app, token) as deaf:
         deaf.may_take.clear()
         await reader.until("hello")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await console.live.end_streams("the server stops")
             assert (await reader.until("end"))["data"] == {"reason": "the server stops"}
             await asyncio.wait([reader.task, deaf.task])
