@@ -22,6 +22,8 @@ from conveyor_console.audit_log.router import router as audit
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
+from conveyor_console.bulk_actions.router import router as bulk_actions
+from conveyor_console.bulk_actions.running import Running
 from conveyor_console.console import Console, Part
 from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.events.router import router as events
@@ -60,6 +62,7 @@ _NOUNS: tuple[APIRouter, ...] = (
     audit,
     tasks,
     again,
+    bulk_actions,
     dead_letters,
     analytics,
     queues,
@@ -74,7 +77,13 @@ _NOUNS: tuple[APIRouter, ...] = (
     alerts,
     webhooks,
 )
-_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering, Measurements, Scrape)
+_PARTS: tuple[Callable[[Console], Part], ...] = (
+    Alerting,
+    Delivering,
+    Measurements,
+    Running,
+    Scrape,
+)
 
 
 def create_app(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor_console.console import Console
+from conveyor_console.history.living import living
 from conveyor_console.history.queries import Part, finished
 from conveyor_console.kit.filters import Condition
-from conveyor_console.tasks.live import living
 from conveyor_console.tasks.schemas import TaskPage
 from conveyor_console.tasks.showing import of_history, of_queue
 
