@@ -37,6 +37,7 @@ from conveyor_console.metrics.measuring import Measured, Measurements
 from conveyor_console.metrics.router import router as metrics
 from conveyor_console.metrics.scraping import Scrape
 from conveyor_console.queues.router import router as queues
+from conveyor_console.saved_views.router import router as saved_views
 from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
 from conveyor_console.strikes.router import router as strikes
@@ -63,6 +64,7 @@ _NOUNS: tuple[APIRouter, ...] = (
     tasks,
     again,
     bulk_actions,
+    saved_views,
     dead_letters,
     analytics,
     queues,

@@ -12,7 +12,7 @@ from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from tests.console import test_revision_0004 as before
 
-MINE = ("console_bulk_action",)
+MINE = ("console_bulk_action", "console_saved_view")
 
 
 @pytest.fixture
