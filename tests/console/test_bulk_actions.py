@@ -166,8 +166,29 @@ async def test_an_aborted_run_leaves_the_rest_alone(
     assert (aborted["state"], aborted["done"]) == ("aborted", 1)
     await running.round()
     states = [(await queue.handle(one).status()).value for one in ids]
-    assert states == ["scheduled"] * 3 + ["queued"]
+    assert states == ["scheduled"] * 4
+    due = [(await queue.handle(one).info()).due_at or 0.0 for one in ids]
+    assert due[3] < min(due[:3]) - 3_000
     await operator.call("POST", f"/bulk-actions/{plan['id']}/undo", 409)
+
+
+async def test_many_are_rescheduled(operator: Api, running: Running, queue: Conveyor) -> None:
+    ids = await scheduled(queue, 2)
+    body = {"action": "reschedule", "q": ""}
+    at = "2099-01-02T00:00:00Z"
+    due: set[float] = set()
+    for wrong in ({}, {"at": at, "delay": 1}, {"at": at, "action": "cancel"}):
+        await operator.call("POST", "/bulk-actions", 422, json=body | wrong)
+    for when in ({"at": at}, {"delay": 60}):
+        plan = await planned(operator, "reschedule", **when)
+        assert (plan["at"], plan["delay"]) == (when.get("at"), when.get("delay"))
+        await started(operator, plan)
+        for _ in range(2):
+            await running.round()
+        assert (await shown(operator, plan))["done"] == 2
+        due = {(await queue.handle(one).info()).due_at or 0.0 for one in ids}
+        assert (due == {4_070_995_200.0}) is ("at" in when)
+    assert max(due) < 4_000_000_000
 
 
 async def test_dead_letters_get_another_life_once(

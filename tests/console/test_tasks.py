@@ -233,10 +233,17 @@ async def test_retrying_with_other_arguments(
 async def test_rescheduling(operator: Api, ids: dict[str, str], queue: Conveyor) -> None:
     path = f"/tasks/{ids['scheduled']}/reschedule"
     await operator.call("POST", path, 422, json={})
+    before = (await queue.handle(ids["scheduled"]).info()).due_at or 0.0
+    made = await operator.call("POST", path, 201, json={"delay": 7_200})
+    assert made == {"id": ids["scheduled"], "created": False}
+    info = await queue.handle(made["id"]).info()
+    assert (info.state.value, info.headers) == ("scheduled", {"created_by": "bob"})
+    assert (info.due_at or 0.0) > before + 3_000
+    path = f"/tasks/{ids['queued']}/reschedule"
     made = await operator.call("POST", path, 201, json={"delay": 7_200})
     info = await queue.handle(made["id"]).info()
-    assert (info.args, info.state.value) == (("later",), "scheduled")
-    assert (await queue.handle(ids["scheduled"]).status()).value == "cancelled"
+    assert (info.args, info.state.value) == (("now",), "scheduled")
+    assert (await queue.handle(ids["queued"]).status()).value == "cancelled"
     await operator.call("POST", path, 409, json={"delay": 1})
 
 

@@ -36,6 +36,8 @@ class Order:
     by: str
     reason: str
     is_repeat: bool
+    delay: float | None = None
+    due_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -51,11 +53,16 @@ async def act(console: Console, order: Order, targets: Sequence[Target]) -> Done
     `ConveyorError`."""
     if order.action is Action.CANCEL:
         return await _cancel(console, order, targets)
-    dead = order.action is not Action.RUN_NOW
-    same = await (_same_death(console, targets) if dead else _not_ended(console, targets))
     broker = (await console.queue.client()).broker
-    verb = broker.discard if order.action is Action.DISCARD else broker.requeue
-    done = Done(list(await verb(same)) if same else [])
+    if order.action in {Action.RUN_NOW, Action.RESCHEDULE}:
+        # Never `requeue`: that would raise one that has died meanwhile.
+        ids = [target.id for target in targets]
+        changed = await broker.reschedule(ids, delay=order.delay, due_at=order.due_at)
+    else:
+        same = await _same_death(console, targets)
+        verb = broker.discard if order.action is Action.DISCARD else broker.requeue
+        changed = await verb(same) if same else []
+    done = Done(list(changed))
     missed = len(targets) - len(done.ids)
     if missed:
         done.skipped[REPEATED if order.is_repeat else CHANGED] = missed
@@ -76,27 +83,16 @@ async def _cancel(console: Console, order: Order, targets: Sequence[Target]) -> 
     return done
 
 
-async def _ends(console: Console, targets: Sequence[Target]) -> dict[str, tuple[State, float]]:
-    inspector = await console.queue.inspector()
-    homes = {target.id: target.queue for target in targets}
-    found = await inspector.finished(list(homes), homes)
-    return {one.info.id: (one.info.state, one.info.finished_at or 0.0) for one in found}
-
-
 async def _same_death(console: Console, targets: Sequence[Target]) -> list[str]:
     """Those that are dead letters and have not lived since."""
-    ends = await _ends(console, targets)
+    inspector = await console.queue.inspector()
+    homes = {target.id: target.queue for target in targets}
+    marks = {target.id: target.mark for target in targets}
     return [
-        one.id
-        for one in targets
-        if one.id in ends and ends[one.id][0] in _DEAD and ends[one.id][1] == one.mark
+        one.info.id
+        for one in await inspector.finished(list(homes), homes)
+        if one.info.state in _DEAD and one.info.finished_at == marks[one.info.id]
     ]
-
-
-async def _not_ended(console: Console, targets: Sequence[Target]) -> list[str]:
-    """Those that a requeue would not raise from the dead."""
-    ends = await _ends(console, targets)
-    return [one.id for one in targets if one.id not in ends]
 
 
 async def follow(db: AsyncSession, action: Action, done: Done, targets: Sequence[Target]) -> None:

@@ -25,6 +25,7 @@ _SCANNED = 2_000
 _ON_DEAD = frozenset({Action.REQUEUE, Action.DISCARD})
 _STATES = {
     Action.RUN_NOW: ("scheduled",),
+    Action.RESCHEDULE: ("scheduled",),
     Action.REQUEUE: ("failed", "cancelled"),
     Action.DISCARD: ("failed", "cancelled"),
 }

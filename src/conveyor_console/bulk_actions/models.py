@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Index, String, Text
+from sqlalchemy import Double, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from conveyor_console.db.base import PREFIX, Base, Id, Json, Moment
@@ -18,6 +18,8 @@ class Action(StrEnum):
     """Waiting tasks are cancelled, running ones asked to stop."""
     RUN_NOW = "run-now"
     """Scheduled tasks become due."""
+    RESCHEDULE = "reschedule"
+    """Scheduled tasks become due at another time."""
     REQUEUE = "requeue"
     """Dead letters get another life."""
     DISCARD = "discard"
@@ -51,6 +53,10 @@ class BulkAction(Base):
     action: Mapped[str] = mapped_column(String(16))
     q: Mapped[str] = mapped_column(String(1_000))
     reason: Mapped[str] = mapped_column(String(500))
+    delay: Mapped[float | None] = mapped_column(Double)
+    """Seconds; with `due_at` what `reschedule` needs, one of both."""
+    due_at: Mapped[float | None] = mapped_column(Double)
+    """Epoch seconds."""
     per_second: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     created_by: Mapped[str] = mapped_column(String(300))

@@ -77,6 +77,8 @@ async def plan_bulk_action(body: NewBulkAction, who: Managing, request: Request)
         action=body.action,
         q=body.q.replace("\x00", "␀"),
         reason=body.reason,
+        delay=body.delay,
+        due_at=None if body.at is None else body.at.timestamp(),
         per_second=body.per_second,
         state=State.PLANNED,
         created_by=who.name[:300],

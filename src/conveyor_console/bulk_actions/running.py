@@ -96,7 +96,9 @@ class Running:
     async def _act(self, row: BulkAction, targets: list[Target], *, is_repeat: bool) -> Done | None:
         """Do it; None when it cannot be done."""
         reason = f"bulk action {row.id}" + (f": {row.reason}" if row.reason else "")
-        order = Order(Action(row.action), row.started_by or "", reason, is_repeat)
+        order = Order(
+            Action(row.action), row.started_by or "", reason, is_repeat, row.delay, row.due_at
+        )
         try:
             return await acting.act(self._console, order, targets)
         except BrokerError:

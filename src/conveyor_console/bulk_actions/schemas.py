@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from conveyor_console.bulk_actions.choosing import Candidate
 from conveyor_console.bulk_actions.models import OVER, Action, BulkAction, State
+from conveyor_console.kit.moments import moment
 from conveyor_console.kit.wire import Line, Strict
 
 MOST_PER_SECOND = 500
@@ -24,8 +25,19 @@ class NewBulkAction(Strict):
     """A filter as of the list of tasks; an empty one is all that the action can be done to."""
     reason: Line = Field(default="", max_length=400)
     """Kept with the tasks that it cancels, and in the audit log."""
+    delay: float | None = Field(default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False)
+    """For `reschedule`: seconds from when each task is touched."""
+    at: AwareDatetime | None = None
+    """For `reschedule`: when all of them become due. One of both."""
     per_second: int = Field(default=100, ge=1, le=MOST_PER_SECOND)
     """Tasks that it touches in a second, at most."""
+
+    @model_validator(mode="after")
+    def _when(self) -> Self:
+        given = (self.delay is not None) + (self.at is not None)
+        if given != (self.action is Action.RESCHEDULE):
+            raise ValueError("reschedule needs either delay or at, and nothing else takes them")
+        return self
 
 
 class RunIn(Strict):
@@ -58,6 +70,8 @@ class BulkActionOut(BaseModel):
     action: Action
     q: str
     reason: str
+    delay: float | None
+    at: datetime | None
     per_second: int
     state: State | Literal["expired"]
     """`expired`: it was never run, and cannot be any more."""
@@ -91,7 +105,12 @@ class BulkActionOut(BaseModel):
         if row.state == State.PLANNED and row.expires_at <= now:
             said["state"] = "expired"
         return cls.model_validate(
-            said | {"sample": orjson.loads(row.sample), "inverse": _inverse(row)}
+            said
+            | {
+                "at": moment(row.due_at),
+                "sample": orjson.loads(row.sample),
+                "inverse": _inverse(row),
+            }
         )
 
 

@@ -136,5 +136,6 @@ async def run_now(task_id: TaskId, who: Managing, request: Request) -> Done:
 async def reschedule(
     task_id: TaskId, body: Reschedule, who: Managing, request: Request
 ) -> Enqueued:
-    """Let a waiting task run at another time. It gets a new id: the old one is cancelled."""
+    """Let a waiting task run at another time. A scheduled one keeps its id (`created` is false);
+    one that is queued already gets a new one, and the old one is cancelled."""
     return await acting.reschedule(console_of(request), task_id, body, who.name)

@@ -180,7 +180,7 @@ class Reschedule(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    delay: float | None = Field(default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False)
     """Seconds from now."""
     at: datetime | None = None
 

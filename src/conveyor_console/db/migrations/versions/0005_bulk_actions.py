@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("action", sa.String(length=16), nullable=False),
         sa.Column("q", sa.String(length=1000), nullable=False),
         sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column("delay", sa.Double(), nullable=True),
+        sa.Column("due_at", sa.Double(), nullable=True),
         sa.Column("per_second", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("created_by", sa.String(length=300), nullable=False),
