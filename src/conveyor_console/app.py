@@ -38,6 +38,8 @@ from conveyor_console.queues.router import router as queues
 from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
 from conveyor_console.strikes.router import router as strikes
+from conveyor_console.system.backing_up import Backups
+from conveyor_console.system.backups import router as backups
 from conveyor_console.system.operating import router as operating
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
@@ -70,11 +72,18 @@ _NOUNS: tuple[APIRouter, ...] = (
     strikes,
     system,
     operating,
+    backups,
     events,
     alerts,
     webhooks,
 )
-_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering, Measurements, Scrape)
+_PARTS: tuple[Callable[[Console], Part], ...] = (
+    Alerting,
+    Backups,
+    Delivering,
+    Measurements,
+    Scrape,
+)
 
 
 def create_app(
