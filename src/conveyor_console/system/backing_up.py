@@ -44,7 +44,8 @@ class Backups:
         self._round: asyncio.Task[Made] | None = None
 
     async def start(self) -> None:
-        """Nothing to begin: it is asked."""
+        """Be ready; it is asked."""
+        self._stop.clear()
 
     async def close(self) -> None:
         """Stop a round under way; what it was writing goes."""
