@@ -41,6 +41,8 @@ from conveyor_console.saved_views.router import router as saved_views
 from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
 from conveyor_console.strikes.router import router as strikes
+from conveyor_console.system.backing_up import Backups
+from conveyor_console.system.backups import router as backups
 from conveyor_console.system.operating import router as operating
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
@@ -75,12 +77,14 @@ _NOUNS: tuple[APIRouter, ...] = (
     strikes,
     system,
     operating,
+    backups,
     events,
     alerts,
     webhooks,
 )
 _PARTS: tuple[Callable[[Console], Part], ...] = (
     Alerting,
+    Backups,
     Delivering,
     Measurements,
     Running,
