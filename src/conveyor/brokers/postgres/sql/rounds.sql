@@ -283,6 +283,8 @@ CREATE OR REPLACE FUNCTION admit_round(
 DECLARE
     up record;
     passed record;
+    quick record;
+    all_pass boolean := false;
     moved record;
 BEGIN
     IF deep = 1 THEN
@@ -296,11 +298,22 @@ BEGIN
     looked := coalesce(up.looked, 0);
     woke := false;
     IF number > 0 AND up.gates <> '{}' THEN
-        passed := pass_gates(given, which, up.gates, up.ids[:number], up.wokens[:number], highest);
-        number := passed.number;
-        highest := passed.highest;
-        slots := passed.slots;
-        woke := passed.woke;
+        IF deep = 1 THEN
+            IF cardinality(up.gates) = number AND up.most IS NOT NULL THEN
+                quick := pass_slots(up.gates, up.most, highest);
+                highest := quick.highest;
+                all_pass := quick.number IS NOT NULL;
+                slots := up.of_tasks;
+            END IF;
+        END IF;
+        IF NOT all_pass THEN
+            passed := pass_gates(
+                given, which, up.gates, up.ids[:number], up.wokens[:number], highest);
+            number := passed.number;
+            highest := passed.highest;
+            slots := passed.slots;
+            woke := passed.woke;
+        END IF;
     ELSE
         slots := array_fill(NULL::text, ARRAY[number]);
     END IF;
