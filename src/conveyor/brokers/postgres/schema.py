@@ -11,7 +11,7 @@ VERSION = 1
 _STEPS = {1: ("0001_schema", "0001_documents", "0001_gates")}
 _FUNCTIONS = (
     *("clock", "retention", "push", "settle", "step", "operate"),
-    *("tallies", "gates", "lanes", "rounds", "admit", "unique", "terms", "within"),
+    *("tallies", "gates", "lanes", "heads", "rounds", "admit", "unique", "terms", "within"),
 )
 _LOCK = 0x636F_6E76
 

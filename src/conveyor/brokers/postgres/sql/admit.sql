@@ -317,9 +317,9 @@ BEGIN
         -- Where the first one stands: what was before it is not walked over again.
         SELECT count(*), coalesce(min(c.vtime), '-infinity') INTO open_lanes, from_vtime FROM (
             SELECT o.vtime FROM lane o WHERE o.queue = which AND o.at IS NULL
-            ORDER BY o.vtime, o.turn, o.id LIMIT want + 1) c;
+            ORDER BY o.vtime, o.turn, o.id LIMIT slots + 1) c;
         -- Among so many, its slot may be free again before anybody looks: a lane need not sleep.
-        is_crowded := open_lanes > want;
+        is_crowded := open_lanes > slots;
         IF open_lanes > 0 THEN
             plain := ARRAY(SELECT f.vtime FROM generate_series(0, 9) AS level, LATERAL (
                     SELECT r.vtime FROM ready r WHERE r.queue = which AND r.priority = level

@@ -9,10 +9,10 @@ CREATE OR REPLACE FUNCTION line_up(
     from_vtime double precision, from_turn bigint, from_id uuid, width integer,
     deep integer, room integer, plain double precision[],
     ahead integer, before integer, want integer,
-    OUT number integer, OUT places tid[], OUT ids uuid[], OUT executions integer[],
-    OUT lane_places tid[], OUT lanes uuid[], OUT weights integer[], OUT vtimes double precision[],
-    OUT stands double precision[], OUT turns bigint[], OUT aheads integer[], OUT wokens text[],
-    OUT gates text[]
+    OUT number integer, OUT looked integer, OUT places tid[], OUT ids uuid[],
+    OUT executions integer[], OUT lane_places tid[], OUT lanes uuid[], OUT weights integer[],
+    OUT vtimes double precision[], OUT stands double precision[], OUT turns bigint[],
+    OUT aheads integer[], OUT wokens text[], OUT gates text[]
 ) LANGUAGE plpgsql AS $$
 BEGIN
     WITH found AS MATERIALIZED (
@@ -81,7 +81,8 @@ BEGIN
         ) OVER (ORDER BY o.place_n) AS is_next
         FROM ordered o, (SELECT * FROM numbered ORDER BY n DESC LIMIT 1) l
     )
-    SELECT (count(*) FILTER (WHERE d.is_next))::integer, array_agg(d.place), array_agg(d.task),
+    SELECT (count(*) FILTER (WHERE d.is_next))::integer, count(*)::integer, array_agg(d.place),
+        array_agg(d.task),
         array_agg(d.execution + 1), array_agg(d.lane_place), array_agg(d.id), array_agg(d.weight),
         array_agg(d.start), array_agg(d.stand), array_agg(d.turn), array_agg(d.plain_n),
         array_agg(d.gate),
@@ -91,8 +92,8 @@ BEGIN
             SELECT g FROM decided f, unnest(f.gates[2:]) AS g
             WHERE f.is_next AND cardinality(f.gates) > 1
             ORDER BY 1)
-    INTO number, places, ids, executions, lane_places, lanes, weights, vtimes, stands, turns, aheads,
-        wokens, gates
+    INTO number, looked, places, ids, executions, lane_places, lanes, weights, vtimes, stands, turns,
+        aheads, wokens, gates
     FROM (SELECT * FROM decided ORDER BY place_n) d;
 END $$;
 
@@ -182,22 +183,27 @@ BEGIN
         FROM unnest(positions, gates, rates, lines) AS p (at, gate, rate, line)
         WHERE p.at <= number AND p.rate = 0 AND p.line;
     END IF;
+    -- Not a join: sets of this size would be compared row by row.
     slots := ARRAY(
-        SELECT string_agg(p.gate, E'\t' ORDER BY p.gate) FILTER (WHERE p.rate = 0 AND NOT p.line)
-        FROM generate_series(1, number) AS i (n)
-        LEFT JOIN unnest(positions, gates, rates, lines) AS p (at, gate, rate, line) ON p.at = i.n
-        GROUP BY i.n ORDER BY i.n);
+        SELECT string_agg(s.gate, E'\t' ORDER BY s.gate) FROM (
+            SELECT n AS at, NULL AS gate FROM generate_series(1, number) AS i (n)
+            UNION ALL
+            SELECT p.at, p.gate FROM unnest(positions, gates, rates, lines) AS p (at, gate, rate, line)
+            WHERE p.at <= number AND p.rate = 0 AND NOT p.line
+        ) s GROUP BY s.at ORDER BY s.at);
     IF number = first_woken THEN
         woke := wake(wokens[number], which, 1);
     END IF;
 END $$;
 
--- Where lanes stand whose first tasks, `number` in all, were taken. The arrays are those of
--- `line_up`. `sleeps`: a lane whose next task finds no slot goes to sleep at once. Tells which
--- lanes somebody else keeps from being moved.
+-- Where lanes stand of which so many tasks were `taken`, the last of them as that of this number,
+-- `lasts`, in the round; NULL: one of each, in their order. `nexts` and `next_vtimes` are the tasks at
+-- their heads now, NULL where there is none. `sleeps`: a lane whose next task finds no slot goes to
+-- sleep at once. Tells which lanes somebody else keeps from being moved.
 CREATE OR REPLACE FUNCTION move_lanes(
-    clock double precision, sure double precision, which text, number integer, ids uuid[],
-    lane_places tid[], of_lanes uuid[], weights integer[], vtimes double precision[], sleeps boolean
+    clock double precision, sure double precision, which text, lane_places tid[], lanes uuid[],
+    weights integer[], taken integer[], lasts integer[], nexts uuid[],
+    next_vtimes double precision[], sleeps boolean
 ) RETURNS uuid[] LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -206,39 +212,38 @@ DECLARE
     empty uuid[];
     gone uuid[];
     stuck uuid[] := '{}';
+    position integer;
     l lane;
     one uuid;
 BEGIN
-    IF weights[1] IS NOT NULL OR array_remove(weights[:number], NULL) <> '{}' THEN
-        numbers := ARRAY(SELECT nextval('turn') FROM generate_series(1, number));
+    IF weights[1] IS NOT NULL OR array_remove(weights, NULL) <> '{}' THEN
+        numbers := ARRAY(SELECT nextval('turn') FROM generate_series(
+            1, coalesce((SELECT max(n) FROM unnest(lasts) AS n), cardinality(lanes))));
     END IF;
-    WITH moved AS MATERIALIZED (
-        SELECT r.lane, r.place, max(r.weight) AS weight, count(*) FILTER (WHERE r.n <= number) AS taken,
-            max(r.n) FILTER (WHERE r.n <= number) AS last,
-            min(r.vtime) FILTER (WHERE r.n > number) AS vtime,
-            min(r.n) FILTER (WHERE r.n > number) AS next
-        FROM unnest(of_lanes, lane_places, weights, vtimes) WITH ORDINALITY
-            AS r (lane, place, weight, vtime, n)
-        GROUP BY r.lane, r.place HAVING min(r.n) <= number
-    ), updated AS (
-        UPDATE lane o SET
-            vtime = greatest(m.vtime, CASE WHEN m.weight IS NOT NULL THEN o.vtime END, CASE
-                WHEN m.taken >= coalesce(o.remain, m.weight) THEN clock - 60 * o.priority END),
-            low = least(m.vtime, sure - 60 * o.priority),
-            turn = CASE WHEN m.taken >= coalesce(o.remain, m.weight) THEN numbers[m.last]
-                ELSE o.turn END,
-            remain = CASE WHEN m.taken < coalesce(o.remain, m.weight)
-                THEN coalesce(o.remain, m.weight) - m.taken END,
-            gate = f.gate, at = CASE WHEN f.gate IS NOT NULL THEN 'infinity'::double precision END
-        FROM moved m LEFT JOIN LATERAL (
-            SELECT t.gate FROM toll t JOIN gate g ON g.id = t.gate
-            WHERE sleeps AND t.id = ids[m.next] AND t.rate = 0 AND t.on_full = 'queue'
-                AND g.running >= t.most AND NOT EXISTS (SELECT 1 FROM ruling)
-                AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id = t.id AND s.gate = t.gate)
-            ORDER BY t.n LIMIT 1) f ON true
-        WHERE o.ctid = m.place AND m.next IS NOT NULL
-    )
-    SELECT array_agg(m.lane) INTO empty FROM moved m WHERE m.next IS NULL;
+    sleeps := sleeps AND NOT EXISTS (SELECT 1 FROM ruling);
+    UPDATE lane o SET
+        vtime = greatest(m.vtime, CASE WHEN m.weight IS NOT NULL THEN o.vtime END, CASE
+            WHEN coalesce(m.taken, 1) >= coalesce(o.remain, m.weight)
+            THEN clock - 60 * o.priority END),
+        low = least(m.vtime, sure - 60 * o.priority),
+        turn = CASE WHEN coalesce(m.taken, 1) >= coalesce(o.remain, m.weight)
+            THEN numbers[coalesce(m.last, m.n)] ELSE o.turn END,
+        remain = CASE WHEN coalesce(m.taken, 1) < coalesce(o.remain, m.weight)
+            THEN coalesce(o.remain, m.weight) - coalesce(m.taken, 1) END,
+        gate = f.gate, at = CASE WHEN f.gate IS NOT NULL THEN 'infinity'::double precision END
+    FROM unnest(lane_places, weights, taken, lasts, nexts, next_vtimes) WITH ORDINALITY
+        AS m (place, weight, taken, last, next, vtime, n)
+    LEFT JOIN LATERAL (
+        SELECT t.gate FROM toll t JOIN gate g ON g.id = t.gate
+        WHERE sleeps AND t.id = m.next AND t.rate = 0 AND t.on_full = 'queue'
+            AND g.running >= t.most
+            AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id = t.id AND s.gate = t.gate)
+        ORDER BY t.n LIMIT 1) f ON true
+    WHERE o.ctid = m.place AND m.next IS NOT NULL;
+    IF array_position(nexts, NULL) IS NOT NULL THEN
+        SELECT array_agg(m.lane) INTO empty
+        FROM unnest(lanes, nexts) AS m (lane, next) WHERE m.next IS NULL;
+    END IF;
     IF empty IS NOT NULL THEN
         gone := ARRAY(SELECT o.id FROM lane o WHERE o.queue = which AND o.id = ANY (empty)
             FOR UPDATE SKIP LOCKED);
@@ -253,8 +258,9 @@ BEGIN
             FOR one IN SELECT e FROM unnest(empty) AS e WHERE e <> ALL (coalesce(gone, '{}')) LOOP
                 SELECT * INTO l FROM lane o WHERE o.queue = which AND o.id = one;
                 l.gate := NULL;
-                IF NOT move_lane(clock, sure, l, weights[array_position(of_lanes, one)],
-                    cardinality(array_positions(of_lanes[:number], one)), NULL) THEN
+                position := array_position(lanes, one);
+                IF NOT move_lane(clock, sure, l, weights[position],
+                    coalesce(taken[position], 1), NULL) THEN
                     stuck := stuck || one;
                 END IF;
             END LOOP;
@@ -277,18 +283,37 @@ CREATE OR REPLACE FUNCTION admit_round(
 DECLARE
     up record;
     passed record;
+    quick record;
+    all_pass boolean := false;
+    moved record;
 BEGIN
-    SELECT * INTO up FROM line_up(clock, sure, which, skipped, from_vtime, from_turn, from_id,
-        width, deep, room, plain, ahead, before, want);
+    IF deep = 1 THEN
+        SELECT * INTO up FROM line_up_heads(clock, sure, which, skipped, from_vtime, from_turn,
+            from_id, width, room, plain, ahead, before, want);
+    ELSE
+        SELECT * INTO up FROM line_up(clock, sure, which, skipped, from_vtime, from_turn, from_id,
+            width, deep, room, plain, ahead, before, want);
+    END IF;
     number := coalesce(up.number, 0);
-    looked := coalesce(cardinality(up.ids), 0);
+    looked := coalesce(up.looked, 0);
     woke := false;
     IF number > 0 AND up.gates <> '{}' THEN
-        passed := pass_gates(given, which, up.gates, up.ids[:number], up.wokens[:number], highest);
-        number := passed.number;
-        highest := passed.highest;
-        slots := passed.slots;
-        woke := passed.woke;
+        IF deep = 1 THEN
+            IF cardinality(up.gates) = number AND up.most IS NOT NULL THEN
+                quick := pass_slots(up.gates, up.most, highest);
+                highest := quick.highest;
+                all_pass := quick.number IS NOT NULL;
+                slots := up.of_tasks;
+            END IF;
+        END IF;
+        IF NOT all_pass THEN
+            passed := pass_gates(
+                given, which, up.gates, up.ids[:number], up.wokens[:number], highest);
+            number := passed.number;
+            highest := passed.highest;
+            slots := passed.slots;
+            woke := passed.woke;
+        END IF;
     ELSE
         slots := array_fill(NULL::text, ARRAY[number]);
     END IF;
@@ -296,9 +321,27 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM waiting w WHERE w.ctid = ANY (up.places[:number]);
-    skipped := skipped
-        || move_lanes(clock, sure, which, number, up.ids, up.lane_places, up.lanes, up.weights,
-            up.vtimes, sleeps);
+    IF deep = 1 THEN
+        skipped := skipped || move_lanes(clock, sure, which, up.lane_places[:number],
+            up.lanes[:number], up.weights[:number], NULL, NULL, up.nexts[:number],
+            up.next_vtimes[:number], sleeps);
+    ELSE
+        SELECT array_agg(m.place) AS places, array_agg(m.lane) AS lanes,
+            array_agg(m.weight) AS weights, array_agg(m.taken) AS taken, array_agg(m.last) AS lasts,
+            array_agg(up.ids[m.next]) AS nexts, array_agg(m.vtime) AS next_vtimes
+        INTO moved FROM (
+            SELECT r.lane, r.place, max(r.weight) AS weight,
+                (count(*) FILTER (WHERE r.n <= number))::integer AS taken,
+                (max(r.n) FILTER (WHERE r.n <= number))::integer AS last,
+                min(r.vtime) FILTER (WHERE r.n > number) AS vtime,
+                min(r.n) FILTER (WHERE r.n > number) AS next
+            FROM unnest(up.lanes, up.lane_places, up.weights, up.vtimes) WITH ORDINALITY
+                AS r (lane, place, weight, vtime, n)
+            GROUP BY r.lane, r.place HAVING min(r.n) <= number
+        ) m;
+        skipped := skipped || move_lanes(clock, sure, which, moved.places, moved.lanes,
+            moved.weights, moved.taken, moved.lasts, moved.nexts, moved.next_vtimes, sleeps);
+    END IF;
     ids := up.ids[:number];
     executions := up.executions[:number];
     places := ARRAY(SELECT a.ahead + before + a.n::integer - 1
