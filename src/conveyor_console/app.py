@@ -177,7 +177,8 @@ def _wrap(app: FastAPI, console: Console) -> None:
     streams = frozenset({f"{API}/events"})
     app.add_middleware(Measured, measurements=console.part(Measurements), streams=streams)
     exempt = streams | {"/livez", "/readyz", "/metrics"}
-    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=exempt)
+    hashing = {f"{API}/auth/{name}" for name in ("login", "register", "password")}
+    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=exempt, slow=hashing)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

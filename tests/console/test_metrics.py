@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from conveyor import Conveyor
 from conveyor.inspect import Event
 from conveyor_console.console import Console
-from conveyor_console.kit.overload import InFlight
+from conveyor_console.kit.overload import MOST_SLOW, Delays, InFlight
 from conveyor_console.metrics.measuring import OTHER, Measurements
 from tests.console.conftest import Api, TestClock
 
@@ -108,8 +108,8 @@ async def test_what_is_too_much_is_refused_at_once(app: FastAPI, queue: Conveyor
     assert (limiter.now, limiter.refused) == (0, 1)
 
 
-async def test_fewer_are_let_in_while_requests_take_long() -> None:
-    now, takes = 0.0, 1.0
+async def test_fewer_are_let_in_while_requests_wait() -> None:
+    now, takes = 0.0, 0.02
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal now
@@ -122,11 +122,48 @@ async def test_fewer_are_let_in_while_requests_take_long() -> None:
             await limiter({"type": "http", "path": "/"}, None, None)  # type: ignore[arg-type]
         return limiter.limit
 
+    assert await serve(8) == 100
+    takes = 1.0
     assert await serve(8) == 90
     assert await serve(8 * 100) == 8
     takes = 0.02
     assert await serve(8 * 10) == 18
     assert await serve(8 * 200) == 100
+
+
+async def test_what_is_slow_by_nature_does_not_count_as_waiting() -> None:
+    delays = Delays()
+    assert [delays.of("report", 2.0) for _ in range(3)] == [0, 0, 0]
+    assert delays.of("task", 0.01) == 0
+    assert delays.of("task", 0.5) == pytest.approx(0.49)
+    assert delays.of("report", 1.5) == 0
+    assert delays.of("report", 2.0) == pytest.approx(0.5)
+
+
+async def test_sign_ins_and_tasks_do_not_keep_each_other_out() -> None:
+    leave = asyncio.Event()
+    answers: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask(path: str) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answers.append(message["status"])
+
+        await limiter({"type": "http", "path": path}, None, send)  # type: ignore[arg-type]
+
+    limiter = InFlight(app, most=1, slow={"/login"})
+    async with asyncio.TaskGroup() as group:
+        for _ in range(MOST_SLOW + 2):
+            group.create_task(ask("/login"))
+        for _ in range(3):
+            group.create_task(ask("/tasks"))
+        await asyncio.sleep(0)
+        leave.set()
+    assert sorted(answers) == [200] * (MOST_SLOW + 1) + [503] * 4
 
 
 async def test_who_sends_a_body_slowly_blocks_nobody() -> None:

@@ -48,10 +48,7 @@ class Epoch:
         """Return the number as it is now."""
         if self._database.is_sqlite:
             return self._read_sqlite()
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._read_server())
-            return await asyncio.shield(self._running)
-        if self._next is None or self._next.done():
+        if self._next is None:
             self._next = asyncio.create_task(self._after(self._running))
         return await asyncio.shield(self._next)
 
@@ -72,8 +69,11 @@ class Epoch:
         (value,) = self._sqlite.execute(_READ).fetchone()
         return int(value)
 
-    async def _after(self, running: asyncio.Task[int]) -> int:
-        await asyncio.wait([running])
+    async def _after(self, running: asyncio.Task[int] | None) -> int:
+        # One reads at a time, and who asks before it begins shares it: two at once on the one
+        # connection would break it.
+        if running is not None:
+            await asyncio.wait([running])
         self._running, self._next = self._next, None
         return await self._read_server()
 
@@ -87,6 +87,8 @@ class Epoch:
                     self._raw = await asyncpg.connect(url.render_as_string(hide_password=False))
                 return int(await self._raw.fetchval(_READ))
             except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+                if self._raw is not None:
+                    self._raw.terminate()
                 self._raw = None
                 if last:
                     raise

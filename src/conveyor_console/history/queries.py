@@ -4,12 +4,12 @@ can name, and the answer says how far that was."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from sqlalchemy import Select, Subquery, func, select, union_all
+from sqlalchemy import Select, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -19,7 +19,10 @@ from conveyor_console.history.models import Kind, Task, TaskExecution, TaskLog, 
 from conveyor_console.kit.filters import Condition, expanded
 from conveyor_console.kit.selecting import Selecting
 
-WINDOW = 10_000
+_STEPS = (250, 750, *(1_000,) * 9)
+WINDOW = sum(_STEPS)
+"""Rows that are looked at for one page."""
+_PLAN_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
 _MOST_PARTS, _MOST_WINDOWS = 24, 8
 _MOST_KINDS = 5_000
 FINALS = tuple(state.value for state in State if state.is_final)
@@ -41,29 +44,43 @@ class _Plan:
 
     prefixes: list[dict[str, Any]]
     rest: list[Condition]
+    width: int = 1
+    """Prefixes that may be equally full: those of one state hold nearly all rows."""
 
 
 async def finished(
-    session: AsyncSession, wanted: Sequence[Condition], before: str | None, limit: int
+    session: AsyncSession,
+    wanted: Sequence[Condition],
+    before: str | None,
+    limit: int,
+    late: Callable[[], bool] = lambda: False,
 ) -> Part:
-    """Return up to `limit` finished tasks that fit, the newest first, below the id `before`."""
+    """Return up to `limit` finished tasks that fit, the newest first, below the id `before`. They
+    are looked at a few at a time; once `late` says so, what was found by then is the answer.
+    """
     plan = _plan(await _known_names(session, wanted))
     if not plan.prefixes:
         return Part([])
-    # Whole rows, and no join of ids with the table again: a planner that believes in its statistics
-    # may read all of it for that.
-    row = aliased(Task, _walk(plan, before, WINDOW if plan.rest else limit, whole=True))
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    selecting = Selecting(lambda name: column(name, row), is_sqlite=is_sqlite)
-    statement = select(row).where(selecting.clause(plan.rest)).order_by(row.id.desc())
-    rows = (await session.scalars(statement.limit(limit))).all()
-    if len(rows) == limit:
-        return Part(rows, rows[-1].id)
+    if not is_sqlite:
+        # One plan for all states would read the whole table for a state that is rare.
+        await session.execute(_PLAN_ANEW)
+    walk = _Walk(session, plan, is_sqlite)
     if not plan.rest:
-        return Part(rows)
-    ids = _walk(plan, before, WINDOW, whole=False)
-    read, lowest = (await session.execute(select(func.count(), func.min(ids.c.id)))).one()
-    return Part(rows, lowest, cut=True) if read == WINDOW else Part(rows)
+        rows = await walk.rows(before, None, limit)
+        return Part(rows, rows[-1].id if len(rows) == limit else None)
+    found: list[Task] = []
+    for size in _STEPS:
+        floor = await walk.floor(before, size)
+        found += await walk.rows(before, floor, limit - len(found))
+        if len(found) == limit:
+            return Part(found, found[-1].id)
+        if floor is None:
+            return Part(found)
+        before = floor
+        if late():
+            break
+    return Part(found, before, cut=True)
 
 
 async def _known_names(session: AsyncSession, wanted: Sequence[Condition]) -> list[Condition]:
@@ -93,7 +110,7 @@ def _plan(wanted: Sequence[Condition]) -> _Plan:
             {attribute: value, "state": state} for value, state in product(driver.values, states)
         ]
         if len(prefixes) <= (_MOST_WINDOWS if rest else _MOST_PARTS):
-            return _Plan(prefixes, rest)
+            return _Plan(prefixes, rest, len(driver.values))
         rest.append(driver)
     if states == list(FINALS):
         # Nearly all rows are: the primary key alone is the shortest way.
@@ -105,21 +122,46 @@ def _drives(one: Condition, attribute: str) -> bool:
     return one.attribute == attribute and one.op == "is" and not (one.negated or one.patterns)
 
 
-def _walk(plan: _Plan, before: str | None, limit: int, *, whole: bool) -> Subquery:
-    parts = [_newest(prefix, before, limit, whole=whole) for prefix in plan.prefixes]
-    if len(parts) == 1:
-        return parts[0].subquery("newest")
-    merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
-    return select(merged).order_by(merged.c.id.desc()).limit(limit).subquery("newest")
+class _Walk:
+    """Reads along the prefixes of a plan."""
+
+    def __init__(self, session: AsyncSession, plan: _Plan, is_sqlite: bool) -> None:
+        self._session = session
+        self._plan = plan
+        self._is_sqlite = is_sqlite
+
+    async def floor(self, before: str | None, size: int) -> str | None:
+        """Return an id down to which no prefix has more than `size` rows below `before`, None when
+        none has so many. Only indexes are read."""
+        per = max(_STEPS[0], size // self._plan.width)
+        parts = [
+            _newest(select(Task.id), prefix, before).offset(per - 1).limit(1)
+            for prefix in self._plan.prefixes
+        ]
+        ids = union_all(*(select(part.subquery()) for part in parts)).subquery()
+        floor: str | None = await self._session.scalar(select(func.max(ids.c.id)))
+        return floor
+
+    async def rows(self, before: str | None, floor: str | None, limit: int) -> list[Task]:
+        """Return the first `limit` rows that fit, from below `before` down to `floor`."""
+        clause = Selecting(column, is_sqlite=self._is_sqlite).clause(self._plan.rest)
+        parts = []
+        for prefix in self._plan.prefixes:
+            part = _newest(select(Task.__table__), prefix, before).where(clause).limit(limit)
+            if not prefix:
+                part = part.where(Task.finished_at.is_not(None))
+            parts.append(part if floor is None else part.where(Task.id >= floor))
+        # Whole rows, and no join of ids with the table again: a planner that believes in its
+        # statistics may read all of it for that.
+        row = aliased(Task, union_all(*(select(part.subquery()) for part in parts)).subquery())
+        found = await self._session.scalars(select(row).order_by(row.id.desc()).limit(limit))
+        return list(found.all())
 
 
-def _newest(prefix: dict[str, Any], before: str | None, limit: int, *, whole: bool) -> Select[Any]:
-    columns: Any = Task.__table__ if whole else Task.id
-    statement = select(columns).order_by(Task.id.desc()).limit(limit)
+def _newest(statement: Select[Any], prefix: dict[str, Any], before: str | None) -> Select[Any]:
+    statement = statement.order_by(Task.id.desc())
     for name, value in prefix.items():
         statement = statement.where(column(name) == value)
-    if not prefix:
-        statement = statement.where(Task.finished_at.is_not(None))
     return statement if before is None else statement.where(Task.id < before)
 
 

@@ -13,6 +13,9 @@ from conveyor_console.kit.sorting import Order
 from conveyor_console.tasks.schemas import TaskPage
 from conveyor_console.tasks.showing import of_history, of_queue
 
+_PATIENCE = 0.02
+"""Seconds of looking through the history after which a page is what was found by then."""
+
 
 async def page(
     console: Console, wanted: Sequence[Condition], before: str | None, limit: int
@@ -20,8 +23,9 @@ async def page(
     """Return a page of the tasks that fit, the newest first."""
     # The living first: a task that ends between the two questions is seen twice, not never.
     now = await living(console.queue, wanted, before, limit)
+    end = console.clock.monotonic() + _PATIENCE
     async with console.database.reading() as db:
-        past = await finished(db, wanted, before, limit)
+        past = await finished(db, wanted, before, limit, lambda: console.clock.monotonic() >= end)
     ended = {task.id: of_history(task) for task in past.rows}
     alive = {info.id: of_queue(info) for info in now.rows if info.id not in ended}
     rows = {**ended, **alive}
