@@ -13,7 +13,7 @@ AHEAD_SECONDS = 0.25
 GATED_AHEAD = 0.02
 """The same for gated tasks, whose limits count from the lease: short beside the slack that bursts
 keep for it (`conveyor.core.gates.SLACK`)."""
-GATED_TURNS = 4
+GATED_TURNS = 2
 """Gated tasks leased ahead for each slot, at most: whoever's turn it is comes after them."""
 SLOW = 0.1
 """Seconds. Tasks that take this long on average are leased for free slots only."""
