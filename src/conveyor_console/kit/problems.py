@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,9 +24,11 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "No longer there",
     412: "Changed meanwhile",
     413: "Too large",
     415: "Not JSON",
+    421: "Not this host",
     422: "Invalid input",
     428: "If-Match is missing",
     429: "Too many requests",
@@ -125,8 +127,9 @@ def of_queue_error(error: errors.ConveyorError) -> Problem:
     return Problem(400, str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app leave as a problem."""
+def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:
+    """Let every error of the app leave as a problem. `methods_at` says what there is at a path:
+    routes that share one are known to Starlette one by one only."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, exc: Problem) -> Response:
@@ -141,7 +144,11 @@ def install(app: FastAPI) -> None:
         detail = str(exc.detail or _TITLES.get(exc.status_code, "Error"))
         if exc.status_code == 404 and detail == "Not Found":
             detail = f"there is nothing at {request.url.path}"
-        return response(request, Problem(exc.status_code, detail, headers=exc.headers))
+        headers = exc.headers
+        if exc.status_code == 405 and (methods := methods_at(request.url.path)):
+            headers = {"Allow": ", ".join(sorted(methods))}
+            detail = f"{request.method} is not for {request.url.path}: there is {headers['Allow']}"
+        return response(request, Problem(exc.status_code, detail, headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, exc: RequestValidationError) -> Response:

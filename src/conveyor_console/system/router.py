@@ -11,19 +11,20 @@ from conveyor import __version__
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.deps import console_of
+from conveyor_console.kit.openapi import OPEN
 from conveyor_console.kit.problems import Problem, problems
 
 router = APIRouter(prefix="/system", tags=["system"], responses=problems(401, 403))
 probes = APIRouter(tags=["probes"])
 
 
-@probes.get("/livez")
+@probes.get("/livez", openapi_extra=OPEN)
 async def livez() -> dict[str, str]:
     """The loop turns."""
     return {"status": "alive"}
 
 
-@probes.get("/readyz", responses=problems(503))
+@probes.get("/readyz", responses=problems(503), openapi_extra=OPEN)
 async def readyz(request: Request) -> dict[str, str]:
     """The queue and the database answer."""
     console = console_of(request)
