@@ -21,6 +21,7 @@ from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console, Part
+from conveyor_console.db import failures
 from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
@@ -119,6 +120,7 @@ def create_app(
     )
     app.state.console = console
     console.add_parts(_PARTS)
+    failures.install(app)
     problems.install(app, lambda path: methods_at(app.openapi(), path))
     for noun in _NOUNS:
         app.include_router(noun, prefix=API)

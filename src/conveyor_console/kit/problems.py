@@ -17,6 +17,7 @@ from conveyor import errors
 
 log = logging.getLogger("conveyor.console")
 MEDIA_TYPE = "application/problem+json"
+NOT_TEXT = "a text holds what cannot be kept: a NUL, or half a character, as \\ud800"
 _TITLES = {
     400: "Bad request",
     401: "Not signed in",
@@ -161,7 +162,7 @@ def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:
     @app.exception_handler(UnicodeEncodeError)
     async def half_a_character(request: Request, _: UnicodeEncodeError) -> Response:
         # JSON can write half of a surrogate pair; no store can keep it.
-        return response(request, Problem(422, "a text holds half a character, as \\ud800"))
+        return response(request, Problem(422, NOT_TEXT))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:
