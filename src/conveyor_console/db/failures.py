@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 
 from fastapi import FastAPI, Request
 from sqlalchemy import exc
@@ -49,7 +50,15 @@ def is_no_text(error: BaseException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be asked now."""
+    if _code(error) == sqlite3.SQLITE_ERROR:  # a wrong statement is "operational" too
+        return False
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     # asyncpg: it shuts down, or has no connection left (class 53, 57P, 08).
     state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
     return lost or isinstance(error, _AWAY) or state.startswith(("08", "53", "57P"))
+
+
+def _code(error: BaseException) -> int | None:
+    """Return what SQLite said, None when it was not SQLite."""
+    code: int | None = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code
