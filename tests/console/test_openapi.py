@@ -96,3 +96,33 @@ async def test_a_method_that_is_not_there_is_told_which_are(viewer: Api) -> None
     ):
         answer = await viewer.http.request("OPTIONS", f"/api/v1{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed), path
+
+
+async def test_no_body_takes_what_it_does_not_name(app: FastAPI) -> None:
+    """Mass assignment: a field more, as `role` or `owner_id`, is refused everywhere."""
+    models = app.openapi()["components"]["schemas"]
+
+    def check(schema: Any) -> None:
+        if isinstance(schema, list):
+            for one in schema:
+                check(one)
+        elif isinstance(schema, dict):
+            if "$ref" in schema:
+                model = models[schema["$ref"].rpartition("/")[2]]
+                if model.get("type") == "object":
+                    assert model.get("additionalProperties") is False, schema
+                check(model.get("properties", {}))
+            for inner in schema.values():
+                check(inner)
+
+    found = [one["requestBody"] for one in operations(app).values() if "requestBody" in one]
+    assert len(found) > 30
+    check(found)
+
+
+async def test_every_list_has_an_end(app: FastAPI) -> None:
+    """Whoever asks for a page gets 200 items at most (the walk along the audit log counts rows)."""
+    for (method, path), operation in operations(app).items():
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] == "limit" and path != "/api/v1/audit/verify":
+                assert parameter["schema"]["maximum"] <= 200, (method, path)
