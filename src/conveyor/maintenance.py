@@ -11,10 +11,12 @@ It pauses every queue that there is and is not paused; what runs goes on, and en
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from conveyor.brokers.sqlite.options import locate
 from conveyor.core.errors import ConveyorError
 from conveyor.core.task import Pause
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
 
-__all__ = ["InMaintenance", "Maintenance", "begin", "end", "under_maintenance"]
+__all__ = ["InMaintenance", "Maintenance", "begin", "end", "store_file", "under_maintenance"]
 _KIND = _ID = "maintenance"
 
 
@@ -76,6 +78,15 @@ async def end(app: Conveyor) -> list[str]:
         await broker.pause(name, None)
     await broker.documents.delete(_KIND, _ID)
     return names
+
+
+def store_file(app: Conveyor) -> Path | None:
+    """Return the SQLite file that the app's tasks are in; None when they are on a server or in
+    memory."""
+    if not app.url.startswith("sqlite"):
+        return None
+    path = locate(app.url).path
+    return None if path is None else Path(path)
 
 
 def _pause_of(made: Maintenance) -> Pause:

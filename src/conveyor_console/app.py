@@ -20,6 +20,8 @@ from conveyor_console.audit_log.router import router as audit
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.auth.permissions import Permission
+from conveyor_console.bulk_actions.router import router as bulk_actions
+from conveyor_console.bulk_actions.running import Running
 from conveyor_console.console import Console, Part
 from conveyor_console.db import failures
 from conveyor_console.dead_letters.router import router as dead_letters
@@ -35,9 +37,12 @@ from conveyor_console.metrics.measuring import Measured, Measurements
 from conveyor_console.metrics.router import router as metrics
 from conveyor_console.metrics.scraping import Scrape
 from conveyor_console.queues.router import router as queues
+from conveyor_console.saved_views.router import router as saved_views
 from conveyor_console.schedules.router import router as schedules
 from conveyor_console.settings import Settings
 from conveyor_console.strikes.router import router as strikes
+from conveyor_console.system.backing_up import Backups
+from conveyor_console.system.backups import router as backups
 from conveyor_console.system.operating import router as operating
 from conveyor_console.system.router import probes
 from conveyor_console.system.router import router as system
@@ -60,6 +65,8 @@ _NOUNS: tuple[APIRouter, ...] = (
     audit,
     tasks,
     again,
+    bulk_actions,
+    saved_views,
     dead_letters,
     analytics,
     queues,
@@ -70,13 +77,21 @@ _NOUNS: tuple[APIRouter, ...] = (
     strikes,
     system,
     operating,
+    backups,
     events,
     alerts,
     webhooks,
 )
 _STREAMS = frozenset({f"{API}/events"})
 _NEVER_BUSY = _STREAMS | {"/livez", "/readyz", "/metrics"}
-_PARTS: tuple[Callable[[Console], Part], ...] = (Alerting, Delivering, Measurements, Scrape)
+_PARTS: tuple[Callable[[Console], Part], ...] = (
+    Alerting,
+    Backups,
+    Delivering,
+    Measurements,
+    Running,
+    Scrape,
+)
 
 
 def create_app(

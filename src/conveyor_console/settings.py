@@ -81,6 +81,10 @@ class Settings(BaseSettings):
 
     history_days: int = Field(default=30, ge=1)
     """Days that finished tasks stay in the history."""
+    backup_folder: Path | None = None
+    """Where backups of SQLite files go; without one there are none."""
+    backups_kept: int = Field(default=7, ge=1)
+    """Backups that stay; a new one takes the place of the oldest."""
 
     @field_validator(
         "allowed_hosts",

@@ -22,7 +22,7 @@ def cluster() -> Iterator[ValkeyCluster]:
 @pytest.fixture
 def cluster_url(cluster: ValkeyCluster) -> Iterator[str]:
     hosts = ",".join(f"{host}:{port}" for host, port in cluster.addresses)
-    yield f"redis+cluster://{hosts}?namespace=t{secrets.token_hex(4)}"
+    yield f"redis+cluster://{hosts}?namespace=t{secrets.token_hex(4)}&timeout=10"
     for node in cluster.nodes:
         with node.client() as client:
             client.flushall()

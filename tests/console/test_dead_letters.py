@@ -41,6 +41,21 @@ async def found(api: Api, q: str) -> list[str]:
     return [item["task_id"] for item in answer["items"]]
 
 
+async def test_they_have_orders(viewer: Api, ids: list[str]) -> None:
+    async def ordered(sort: str, **more: Any) -> Any:
+        return await viewer.call("GET", "/dead-letters", params={"sort": sort, **more})
+
+    up: list[str] = []
+    for key in ("died", "id"):
+        up = [one["task_id"] for one in (await ordered(key))["items"]]
+        assert [one["task_id"] for one in (await ordered(f"-{key}"))["items"]] == up[::-1]
+        assert sorted(up) == sorted(ids)
+        first = await ordered(key, limit=2)
+        rest = await ordered(key, limit=4, cursor=first["next_cursor"])
+        assert [one["task_id"] for one in first["items"] + rest["items"]] == up
+    assert up[-1] == ids[5]
+
+
 async def test_they_are_grouped_by_what_killed_them(viewer: Api, ids: list[str]) -> None:
     answer = await viewer.call("GET", "/dead-letters/groups")
     groups = [(g["number"], g["error_type"], g["task_id"]) for g in answer["items"]]

@@ -11,12 +11,16 @@ from conveyor_console.history.fields import FIELDS as TASKS
 from conveyor_console.history.fields import STATES
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.grammar import BadQuery, parse
+from conveyor_console.queues.service import LISTING as QUEUES
+from conveyor_console.schedules.listing import LISTING as SCHEDULES
+from conveyor_console.workers.listing import LISTING as WORKERS
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/filters.md").read_text(encoding="utf-8")
 
 
 def test_every_field_is_on_the_page() -> None:
-    for field in {*TASKS, *LETTERS} - {"", "args"}:
+    rest = (QUEUES, WORKERS, SCHEDULES)
+    for field in {*TASKS, *LETTERS, *(name for one in rest for name in one.fields)} - {"", "args"}:
         assert f"`{field}`" in PAGE, field
     assert "`args.NAME`" in PAGE
     assert all(state in PAGE for state in STATES)

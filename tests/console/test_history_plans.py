@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from conveyor_console.dead_letters import queries as dead_letters
 from conveyor_console.history.fields import FIELDS
+from conveyor_console.history.ordering import FINISHED, in_order
 from conveyor_console.history.queries import finished, whole
 from conveyor_console.history.retention import prune
 from conveyor_console.kit.filters import conditions
+from conveyor_console.kit.sorting import Order, Place, cursor_in
 
 TASKS = 20_000
 NOW = 1_795_000_000.0
@@ -77,6 +80,51 @@ async def test_lists_of_tasks(database: Database) -> None:
         for before in (None, "01a21b46-187d-7315-b14b-00130514d996"):
             ask = partial(finished, wanted=conditions(q, FIELDS, NOW), before=before, limit=50)
             check(await plans(database, ask))
+
+
+async def test_lists_in_other_orders(database: Database) -> None:
+    tables = ("console_task", "dead_letter_queue")
+    for source, keys in ((FINISHED, ("finished",)), (dead_letters.LETTERS, ("id", "died"))):
+        for key, down in product(keys, (False, True)):
+            order, mark = Order(key, down), str(NOW - 1_000)
+            for cursor in (None, cursor_in(order, Place(mark, "01a21b46-187d-7315-b14b"))):
+                for q in ("", "task:x state:failed", "error:nothing")[
+                    : 3 if source is FINISHED else 1
+                ]:
+                    wanted = conditions(q, dead_letters.FIELDS, NOW)
+                    if source is FINISHED:
+                        wanted = conditions(q, FIELDS, NOW)
+                    ask = partial(
+                        in_order,
+                        source=source,
+                        wanted=wanted,
+                        order=order,
+                        cursor=cursor,
+                        limit=50,
+                    )
+                    check(await plans(database, ask), tables=tables)
+
+
+async def test_an_order_says_everything_once(database: Database) -> None:
+    seen: list[tuple[float, str]] = []
+    cursor: str | None = None
+    wanted = conditions("state:failed task:mail.*", FIELDS, NOW)
+    while True:
+        async with database.reading() as session:
+            part = await in_order(
+                session, FINISHED, wanted, Order("finished", True), cursor=cursor, limit=200
+            )
+        assert len(part.rows) <= 200
+        seen += [(one.finished_at, one.id) for one in part.rows]
+        if part.floor is None:
+            break
+        cursor = part.floor
+    assert seen == sorted(set(seen), reverse=True)
+    async with database.reading() as session:
+        number = await session.scalar(
+            text("SELECT count(*) FROM console_task WHERE state = 'failed' AND name LIKE 'mail.%'")
+        )
+    assert len(seen) == number
 
 
 async def test_details(database: Database) -> None:

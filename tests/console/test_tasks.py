@@ -70,6 +70,21 @@ async def test_pages_say_everything_once(viewer: Api, ids: dict[str, str]) -> No
         assert seen == list(ids.values())[::-1]
 
 
+async def test_they_can_be_ordered_by_their_end(viewer: Api, ids: dict[str, str]) -> None:
+    up = await listed(viewer, ids, sort="finished")
+    down = await listed(viewer, ids, sort="-finished")
+    assert up == down[::-1]
+    assert set(up) == {"greeted", "failed", "recovered", "mailed", "cancelled"}
+    assert await listed(viewer, ids, "state:failed,queued", sort="finished") == ["failed"]
+    first = await viewer.call("GET", "/tasks", params={"sort": "finished", "limit": 2})
+    cursor = {"cursor": first["next_cursor"], "limit": "2"}
+    rest = await viewer.call("GET", "/tasks", params={"sort": "finished", **cursor})
+    names = [ids[name] for name in up[:4]]
+    assert [one["id"] for one in first["items"] + rest["items"]] == names
+    for other in ("-finished", "-id"):
+        await viewer.call("GET", "/tasks", 422, params={"sort": other, **cursor})
+
+
 FILTERS: list[tuple[str, list[str]]] = [
     ("state:failed", ["failed"]),
     ("state:failed,cancelled", ["cancelled", "failed"]),
@@ -218,10 +233,17 @@ async def test_retrying_with_other_arguments(
 async def test_rescheduling(operator: Api, ids: dict[str, str], queue: Conveyor) -> None:
     path = f"/tasks/{ids['scheduled']}/reschedule"
     await operator.call("POST", path, 422, json={})
+    before = (await queue.handle(ids["scheduled"]).info()).due_at or 0.0
+    made = await operator.call("POST", path, 201, json={"delay": 7_200})
+    assert made == {"id": ids["scheduled"], "created": False}
+    info = await queue.handle(made["id"]).info()
+    assert (info.state.value, info.headers) == ("scheduled", {"created_by": "bob"})
+    assert (info.due_at or 0.0) > before + 3_000
+    path = f"/tasks/{ids['queued']}/reschedule"
     made = await operator.call("POST", path, 201, json={"delay": 7_200})
     info = await queue.handle(made["id"]).info()
-    assert (info.args, info.state.value) == (("later",), "scheduled")
-    assert (await queue.handle(ids["scheduled"]).status()).value == "cancelled"
+    assert (info.args, info.state.value) == (("now",), "scheduled")
+    assert (await queue.handle(ids["queued"]).status()).value == "cancelled"
     await operator.call("POST", path, 409, json={"delay": 1})
 
 

@@ -71,6 +71,7 @@ def _parameters(function: object) -> list[str]:
         "conveyor.limits",
         "conveyor.maintenance",
         "conveyor.offload",
+        "conveyor.remote",
         "conveyor.sealing",
         "conveyor.strikes",
         "conveyor.testing",

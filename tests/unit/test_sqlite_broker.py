@@ -241,7 +241,7 @@ def test_every_statement_is_used_and_understood() -> None:
         broker = SQLiteBroker("sqlite://")
         await broker.open()
         for name, text in {**SQL, **views.SQL, **invariants.SQL}.items():
-            statement = text.format(ids="?", queues="?", names="?")
+            statement = text.format(ids="?", queues="?", names="?", seqs="?")
             marks = (None,) * statement.count("?")
             plan = await broker._opened().writer.read(
                 partial(explain, statement=statement, marks=marks)

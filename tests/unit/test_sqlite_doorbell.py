@@ -5,10 +5,10 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from conveyor.brokers.base import Step
 from conveyor.brokers.sqlite import posts
 from conveyor.brokers.sqlite.broker import SQLiteBroker
 from conveyor.brokers.sqlite.posts import Posts
+from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.brokers.sqlite.turns import Turns
 from tests.unit.sqlite_kit import lease, task
 
@@ -168,26 +169,47 @@ async def test_the_bell_of_a_dead_process_is_taken_down(path: Path) -> None:
         assert not left_over & {left.name for left in dead}
 
 
-def noted(order: list[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call, noting its name whenever it is made."""
-
-    def noting(*args: Any) -> Any:
-        order.append(name)
-        return call(*args)
-
-    return noting
-
-
-async def test_the_bell_rings_before_the_push_is_answered(
+async def test_the_bell_rings_before_the_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer wakes the caller's loop, which would take the GIL from the ring."""
-    async with opened(path) as one, opened(path) as producer, idle(one, "w"):
-        writer, order = producer._opened().writer, list[str]()
-        for name in ("_rung", "_answer"):
-            monkeypatch.setattr(writer, name, noted(order, name, getattr(writer, name)))
+    """The worker wakes up while the disk writes; its look waits for the end of that."""
+    async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
+        commits, inside = producer._opened().writer._commits, list[bool]()
+        rung = commits._rung
+        assert rung is not None
+
+        def noting(tx: Transaction) -> None:
+            inside.append(commits._connection.in_transaction)
+            rung(tx)
+
+        monkeypatch.setattr(commits, "_rung", noting)
         await producer.push([task()])
-        assert order == ["_rung", "_answer"]
+        assert inside == [True]
+        assert await heard(bell) == 1
+        assert len((await one.step(Step("w", ["q"], 1))).leases) == 1
+
+
+async def test_a_worker_rung_early_waits_for_the_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
+        commits, may_commit = producer._opened().writer._commits, threading.Event()
+        rung = commits._rung
+        assert rung is not None
+
+        def slow(tx: Transaction) -> None:
+            rung(tx)
+            may_commit.wait(10)
+
+        monkeypatch.setattr(commits, "_rung", slow)
+        push = asyncio.ensure_future(producer.push([task()]))
+        assert await heard(bell) == 1
+        step = asyncio.ensure_future(one.step(Step("w", ["q"], 1)))
+        done, _ = await asyncio.wait([step], timeout=0.05)
+        assert not done
+        may_commit.set()
+        await push
+        assert len((await step).leases) == 1
 
 
 def test_marks_are_kept_in_memory_where_there_is_any(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,6 +237,15 @@ class Broker(Protocol):
         that changed.
         """
 
+    async def reschedule(
+        self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None
+    ) -> list[str]:
+        """Let scheduled tasks be due at another time, sooner or later: `delay` seconds from the
+        broker's now, or at `due_at`; a time that is past makes them due. All else of them stays,
+        keys and limits included. Returns the ids that changed: those that wait in no schedule (any
+        more) are left alone.
+        """
+
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """Delete dead letters for good. Returns the ids deleted; tasks in other states stay."""
 

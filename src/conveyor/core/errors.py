@@ -27,6 +27,9 @@ ConveyorError
 ├── ResultExpired                   it succeeded, but its result is past its TTL
 ├── StaleExecution                  a newer lease exists; this write was refused
 ├── InDoubt                         an effect was begun, and nobody knows how it ended
+├── RemoteError                     a console that was asked over HTTP said no, or nonsense
+│   ├── NotPermitted                the key is not known there, or may not do this
+│   └── RemoteUnavailable           no answer, or "come back later", until patience ran out
 └── NotInTask (RuntimeError)        current_task() outside of a task
 """
 
@@ -242,6 +245,39 @@ class StaleExecution(ConveyorError):
 class InDoubt(ConveyorError):
     """An effect was begun by an execution that did not live to say how it ended. The task becomes
     a dead letter until somebody decides."""
+
+
+class RemoteError(ConveyorError):
+    """A console that was asked over HTTP refused, or answered something else than a console does.
+    `status` is that of its answer, None when there was none."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class NotPermitted(RemoteError):
+    """The console does not know the API key (401), or the key may not do this (403)."""
+
+
+class RemoteUnavailable(RemoteError):
+    """The console could not be reached, or said that it has no time, until patience ran out.
+
+    `done` is False when nothing was done, None when nobody knows: the request was sent and the
+    answer was lost. `retry_after` are the seconds that the console asks to wait, if it said so.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        status: int | None = None,
+        *,
+        done: bool | None = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(sentence, status)
+        self.done = done
+        self.retry_after = retry_after
 
 
 class NotInTask(ConveyorError, RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import func, select
@@ -20,8 +20,9 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating
 from conveyor_console.db import epoch
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.sorting import Order, behind, cut, order_of, place_in
 from conveyor_console.kit.wire import Line, PathId
 
 MOST = 100
@@ -36,19 +37,33 @@ router = APIRouter(
 Owner = Annotated[
     Line | None, Query(max_length=36, description="Whose; `all`: everybody's. Default: yours.")
 ]
+Sort = Annotated[
+    Literal["created", "-created", "name", "-name"], Query(description="`-`: descending.")
+]
 
 
 @router.get("")
 async def list_keys(
-    myself: Myself, db: Reading, owner: Owner = None, cursor: Cursor = None, limit: Limit = 50
+    myself: Myself,
+    db: Reading,
+    *,
+    owner: Owner = None,
+    sort: Sort = "-created",
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[KeyOut]:
-    """One's own keys, the newest first; those of others for who manages users."""
+    """One's own keys, the newest first unless asked otherwise; those of others for who
+    manages users."""
     owner = owner or myself.user_id
     if owner != myself.user_id and not _manages(myself):
         raise Problem(403, "this needs the permission users:manage: you see your own keys")
-    place = place_of(cursor)
-    found = await _keys(db, owner, place[0] if place else None, limit + 1)
-    rows, more = page_of(found, limit, lambda key: [key.id])
+    order = order_of(sort)
+    columns = (ApiKey.name if order.key == "name" else ApiKey.id, ApiKey.id)
+    wanted = behind(select(ApiKey), order, columns, place_in(order, cursor))
+    if owner != "all":
+        wanted = wanted.where(ApiKey.user_id == owner)
+    found = (await db.scalars(wanted.limit(limit + 1))).all()
+    rows, more = cut(found, limit, order, lambda key: _place(key, order))
     return Page(items=[KeyOut.model_validate(key) for key in rows], next_cursor=more)
 
 
@@ -95,6 +110,10 @@ async def revoke_key(key_id: PathId, myself: Myself, db: Writing, request: Reque
     note(request, "api-keys.revoke", f"key:{key_id}", before=before)
 
 
+def _place(key: ApiKey, order: Order) -> tuple[str, str]:
+    return key.name if order.key == "name" else key.id, key.id
+
+
 def _manages(who: Principal) -> bool:
     return Permission.USERS_MANAGE in who.permissions
 
@@ -121,12 +140,3 @@ async def _check_number(db: AsyncSession, who: Principal) -> None:
     )
     if (count or 0) >= MOST:
         raise Problem(409, f"you have {MOST} keys: revoke one first")
-
-
-async def _keys(db: AsyncSession, owner: str, before: str | None, limit: int) -> Sequence[ApiKey]:
-    statement = select(ApiKey).order_by(ApiKey.id.desc()).limit(limit)
-    if owner != "all":
-        statement = statement.where(ApiKey.user_id == owner)
-    if before is not None:
-        statement = statement.where(ApiKey.id < before)
-    return (await db.scalars(statement)).all()

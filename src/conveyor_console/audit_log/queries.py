@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.audit.models import AuditEntry, Outcome
+from conveyor_console.kit.sorting import Order, Place, behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ class Wanted:
 
 
 async def entries(
-    db: AsyncSession, wanted: Wanted, before: str | None, limit: int
+    db: AsyncSession, wanted: Wanted, order: Order, place: Place | None, limit: int
 ) -> Sequence[AuditEntry]:
-    """Return entries, the newest first."""
-    statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    """Return entries in order of when they were written, from a place on."""
+    columns = (AuditEntry.id, AuditEntry.id)
+    statement = behind(select(AuditEntry), order, columns, place).limit(limit)
     for name in ("user_id", "target", "outcome", "request_id"):
         value = getattr(wanted, name)
         if value is not None:
@@ -44,8 +46,6 @@ async def entries(
         statement = statement.where(AuditEntry.at >= wanted.since)
     if wanted.until is not None:
         statement = statement.where(AuditEntry.at < wanted.until)
-    if before is not None:
-        statement = statement.where(AuditEntry.id < before)
     return (await db.scalars(statement)).all()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
@@ -14,8 +14,9 @@ from conveyor_console.audit_log.schemas import AuditOut, Verified
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.deps import Reading
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page
 from conveyor_console.kit.problems import problems
+from conveyor_console.kit.sorting import cut, order_of, place_in
 from conveyor_console.kit.wire import Line
 
 AT_ONCE = 100_000
@@ -26,6 +27,7 @@ router = APIRouter(
     dependencies=[needs(Permission.AUDIT_READ)],
 )
 Text = Annotated[Line | None, Query(max_length=300)]
+Sort = Annotated[Literal["-at", "at"], Query(description="`-`: the newest first.")]
 
 
 @router.get("")
@@ -41,14 +43,15 @@ async def list_entries(
     request_id: Text = None,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
+    sort: Sort = "-at",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[AuditOut]:
-    """The audit log, the newest first."""
+    """The audit log, the newest first unless asked otherwise."""
     wanted = queries.Wanted(user_id, action, target, outcome, request_id, since, until)
-    place = place_of(cursor)
-    found = await queries.entries(db, wanted, place[0] if place else None, limit + 1)
-    rows, more = page_of(found, limit, lambda row: [row.id])
+    order = order_of(sort)
+    found = await queries.entries(db, wanted, order, place_in(order, cursor), limit + 1)
+    rows, more = cut(found, limit, order, lambda row: (row.id, row.id))
     return Page(items=[AuditOut.model_validate(row) for row in rows], next_cursor=more)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from conveyor_console.history.models import DeadLetter
+from conveyor_console.history.ordering import Source
 from conveyor_console.history.queries import WINDOW, Part
 from conveyor_console.kit.filters import Condition, Field, Kind
 from conveyor_console.kit.grammar import FREE
@@ -39,6 +40,9 @@ def column(attribute: str, of: Any = DeadLetter) -> ColumnElement[Any]:
         return cast(of.name + blank + of.task_id + blank + column("all_error", of), String)
     found: ColumnElement[Any] = getattr(of, attribute)
     return cast(found, Double) if attribute == "attempts" else found
+
+
+LETTERS = Source(DeadLetter, "task_id", {"id": "task_id", "died": "died_at"}, column)
 
 
 async def letters(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
@@ -24,23 +24,40 @@ from conveyor_console.dead_letters.schemas import (
 )
 from conveyor_console.deps import Reading, console_of
 from conveyor_console.history.models import DeadLetter
+from conveyor_console.history.ordering import in_order
 from conveyor_console.kit.filters import Condition, conditions
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.pages import Cursor, Limit, Search, TaskId, bad_query, id_cursor
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.sorting import order_of
 
 router = APIRouter(prefix="/dead-letters", tags=["dead-letters"], responses=problems(401, 403, 422))
 Managing = Annotated[Principal, Depends(Needs(Permission.TASKS_MANAGE))]
 _READ = [needs(Permission.TASKS_READ)]
+Sort = Annotated[
+    Literal["-id", "id", "-died", "died"],
+    Query(description="By id, which is when they were enqueued, or by death; `-`: descending."),
+]
 
 
 @router.get("", dependencies=_READ)
 async def list_letters(
-    request: Request, db: Reading, q: Search = "", cursor: Cursor = None, limit: Limit = 50
+    request: Request,
+    db: Reading,
+    *,
+    q: Search = "",
+    sort: Sort = "-id",
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> LetterPage:
-    """List dead letters, those with the newest ids first."""
+    """List dead letters, those with the newest ids first unless asked otherwise."""
     wanted = _conditions(console_of(request), q)
-    part = await queries.letters(db, wanted, id_cursor(cursor), limit)
+    if sort == "-id":
+        part = await queries.letters(db, wanted, id_cursor(cursor), limit)
+    else:
+        part = await in_order(
+            db, queries.LETTERS, wanted, order_of(sort), cursor=cursor, limit=limit
+        )
     return LetterPage(
         items=[_shown(one) for one in part.rows], next_cursor=part.floor, truncated=part.cut
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 from conveyor.inspect import Event, FinishedTask, State
 
 _MOST = 200_000
+_LATE = 1.0
+"""Seconds from the id to the queue after which a task is taken for a delayed one. An id that is
+merely older, by a slow transaction or another clock, is remembered for nothing and not wrong."""
 
 
 class Waits:
-    """Remembers of delayed tasks when they became due. What it has forgotten has no wait."""
+    """Remembers of delayed tasks when they became due, also of those that were scheduled before
+    this began. One that was due by then is taken for one that was never delayed."""
 
     def __init__(self) -> None:
         self._due: dict[str, float | None] = {}
@@ -22,7 +27,7 @@ class Waits:
                 continue
             if event.state == State.SCHEDULED.value:
                 self._due[event.id] = None
-            elif event.id in self._due and event.state == State.QUEUED.value:
+            elif event.state == State.QUEUED.value and (event.id in self._due or _is_late(event)):
                 self._due[event.id] = event.at
         while len(self._due) > _MOST:
             del self._due[next(iter(self._due))]
@@ -39,3 +44,12 @@ class Waits:
         """These have ended."""
         for task_id in ids:
             self._due.pop(task_id, None)
+
+
+def _is_late(event: Event) -> bool:
+    """Whether a task came to the queue long after its id (UUIDv7) was made."""
+    try:
+        made = (UUID(event.id).int >> 80) / 1000
+    except ValueError:
+        return True
+    return event.at - made > _LATE

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 
 _MOST_HOPS = 10
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Addresses:
@@ -19,23 +20,25 @@ class Addresses:
     def of(self, request: Request) -> str:
         """Return the last address that no trusted proxy has."""
         peer = request.client.host if request.client else ""
-        if not self._trusted or not self._is_trusted(peer):
-            return peer
+        found = _parsed(peer)
         hops = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
         for hop in reversed(hops[-_MOST_HOPS:]):
-            address = hop.strip()
-            try:
-                ipaddress.ip_address(address)
-            except ValueError:
-                return peer
-            if not self._is_trusted(address):
-                return address
-            peer = address
-        return peer
+            if found is None or not self._trusts(found):
+                break
+            # What a proxy of ours was told but cannot be an address is nobody's: it stays at that.
+            if (next_one := _parsed(hop.strip())) is None:
+                break
+            found = next_one
+        return peer if found is None else str(found)
 
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
+    def _trusts(self, address: _Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def _parsed(text: str) -> _Address | None:
+    """Read an address; one of IPv4 that came by a socket of IPv6 (RFC 4291, 2.5.5.2) is IPv4."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -22,6 +22,11 @@ def moment(at: float | None) -> datetime | None:
         return None
 
 
+def utc(at: datetime) -> datetime:
+    """Return a moment with its zone: UTC when none was given."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
 def since(at: float) -> datetime:
     """Return a moment in UTC that is known to be one."""
     return datetime.fromtimestamp(at, UTC)

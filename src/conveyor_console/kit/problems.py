@@ -86,6 +86,9 @@ class ProblemOut(BaseModel):
     status: int
     detail: str
     instance: str
+    error: str | None = None
+    """The queue's own error, as `conveyor.errors` names it; then also what it is about: `task_id`,
+    `key`, `name`, …"""
     errors: list[dict[str, Any]] = []
     """Which fields were wrong: `in`, `pointer` (RFC 6901), `detail`."""
 
@@ -119,13 +122,22 @@ _STATUSES: tuple[tuple[type[errors.ConveyorError], int], ...] = (
 """What the queue's own errors are over HTTP, the most special first."""
 
 
+_ABOUT = frozenset({"key", "name", "run_id", "task_id", "version", "worker_id"})
+
+
 def of_queue_error(error: errors.ConveyorError) -> Problem:
     """Say an error of the queue in terms of HTTP."""
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             headers = {"Retry-After": "2"} if status == 503 else None
-            return Problem(status, str(error), headers=headers)
-    return Problem(400, str(error))
+            return Problem(status, str(error), headers=headers, **_facts(error))
+    return Problem(400, str(error), **_facts(error))
+
+
+def _facts(error: errors.ConveyorError) -> dict[str, Any]:
+    """What programs read instead of the sentence: the error's name, and what it is about."""
+    about = {name: value for name, value in vars(error).items() if name in _ABOUT}
+    return {"error": type(error).__name__, **about}
 
 
 def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:

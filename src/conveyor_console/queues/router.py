@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from conveyor.inspect import Pause
 from conveyor_console.audit.trail import note
@@ -12,7 +12,8 @@ from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.deps import console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.listing import Asked
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.wire import Line
 from conveyor_console.queues import service
@@ -21,19 +22,29 @@ from conveyor_console.queues.schemas import PauseIn, QueueDetail, QueueOut
 router = APIRouter(prefix="/queues", tags=["queues"], responses=problems(401, 403, 422, 503))
 Managing = Annotated[Principal, Depends(Needs(Permission.QUEUES_MANAGE))]
 Name = Annotated[Line, Path(max_length=100, description="Of the queue.")]
+Sort = Annotated[
+    Literal[
+        "name", "-name", "queued", "-queued", "scheduled", "-scheduled", "running", "-running",
+        "wait", "-wait",
+    ],
+    Query(description="`-`: descending. `wait` is that of the oldest task."),
+]  # fmt: skip
 
 
 @router.get("", dependencies=[needs(Permission.QUEUES_READ)])
 async def list_queues(
-    request: Request, *, cursor: Cursor = None, limit: Limit = 50
+    request: Request,
+    *,
+    q: Search = "",
+    sort: Sort = "name",
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[QueueOut]:
-    """Queues by name, with what waits in them."""
-    place = place_of(cursor)
-    after = place[0] if place else ""
-    found = await service.all_queues(console_of(request).queue)
-    rows, more = page_of(
-        [info for info in found if info.name > after], limit, lambda info: [info.name]
-    )
+    """Queues, with what waits in them."""
+    console = console_of(request)
+    found = await service.all_queues(console.queue)
+    asked = Asked(q, sort, cursor, limit)
+    rows, more = service.LISTING.page(found, asked, console.clock.now().timestamp())
     return Page(items=[QueueOut.of(info) for info in rows], next_cursor=more)
 
 

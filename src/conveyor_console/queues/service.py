@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import Any
 
 from conveyor import Conveyor
 from conveyor.inspect import Pause, QueueInfo
 from conveyor.limits import stated
+from conveyor_console.kit.filters import Field, Kind
+from conveyor_console.kit.grammar import FREE
+from conveyor_console.kit.listing import Listing
 from conveyor_console.kit.problems import Problem
 from conveyor_console.queues.schemas import LimitOfQueue
+
+
+def _read(info: QueueInfo, attribute: str) -> Any:
+    if attribute == "paused":
+        return "no" if info.pause is None else "yes"
+    return getattr(info, attribute)
+
+
+LISTING: Listing[QueueInfo] = Listing(
+    fields={
+        "queue": Field(Kind.TEXT, "name"),
+        "paused": Field(Kind.CHOICE, "paused", ("yes", "no")),
+        "queued": Field(Kind.NUMBER, "queued"),
+        "scheduled": Field(Kind.NUMBER, "scheduled"),
+        "running": Field(Kind.NUMBER, "running"),
+        "parked": Field(Kind.NUMBER, "parked"),
+        "wait": Field(Kind.SECONDS, "oldest_wait"),
+        FREE: Field(Kind.WORDS, "name"),
+    },
+    keys={
+        "name": "name",
+        "queued": "queued",
+        "scheduled": "scheduled",
+        "running": "running",
+        "wait": "oldest_wait",
+    },
+    id="name",
+    get=_read,
+)
 
 
 async def all_queues(app: Conveyor) -> list[QueueInfo]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -13,10 +13,12 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating
 from conveyor_console.deps import console_of
 from conveyor_console.kit.etags import IfMatch, etag_of, must_match
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.listing import Asked
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.wire import Line
 from conveyor_console.schedules import service
+from conveyor_console.schedules.listing import LISTING
 from conveyor_console.schedules.schemas import (
     Fires,
     NewSchedule,
@@ -35,20 +37,28 @@ router = APIRouter(
 )
 Managing = Annotated[Principal, Depends(Needs(Permission.SCHEDULES_MANAGE))]
 Name = Annotated[Line, Path(max_length=200, description="Of the schedule.")]
+Sort = Annotated[
+    Literal["name", "-name", "task", "-task", "next", "-next", "last", "-last", "fired", "-fired"],
+    Query(description="`-`: descending."),
+]
 READ = [needs(Permission.SCHEDULES_READ)]
 MANAGE = [needs(Permission.SCHEDULES_MANAGE)]
 
 
 @router.get("", dependencies=READ)
 async def list_schedules(
-    request: Request, *, cursor: Cursor = None, limit: Limit = 50
+    request: Request,
+    *,
+    q: Search = "",
+    sort: Sort = "name",
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[ScheduleOut]:
-    """Schedules by name."""
-    place = place_of(cursor)
-    found = await console_of(request).queue.schedules.list()
-    if place is not None:
-        found = [info for info in found if info.name > place[0]]
-    rows, more = page_of(found, limit, lambda info: [info.name])
+    """Schedules as they stand."""
+    console = console_of(request)
+    asked = Asked(q, sort, cursor, limit)
+    now = console.clock.now().timestamp()
+    rows, more = LISTING.page(await console.queue.schedules.list(), asked, now)
     return Page(items=[ScheduleOut.of(info) for info in rows], next_cursor=more)
 
 

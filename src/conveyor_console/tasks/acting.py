@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from conveyor.inspect import State, TaskInfo
 from conveyor_console.console import Console
+from conveyor_console.kit.moments import utc
 from conveyor_console.kit.problems import Problem
 from conveyor_console.tasks.detail import must_be_in_queue
 from conveyor_console.tasks.enqueueing import CREATED_BY
@@ -66,11 +66,17 @@ async def retry_edited(console: Console, task_id: str, edited: Edited, by: str) 
 
 
 async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) -> Enqueued:
-    """Let a waiting task run at another time: it is cancelled, and one like it is enqueued. Raises
-    `TaskNotFound`, `Problem` 409 and 422, and what an enqueue raises."""
+    """Let a waiting task run at another time. A scheduled one is moved; one that is queued already
+    is cancelled, and one like it is enqueued. Raises `TaskNotFound`, `Problem` 409 and 422, and
+    what an enqueue raises."""
     if (when.delay is None) == (when.at is None):
         raise Problem(422, "give either delay (seconds) or at")
     info = await must_be_in_queue(console, task_id)
+    broker = (await console.queue.client()).broker
+    at = None if when.at is None else utc(when.at)
+    due_at = None if at is None else at.timestamp()
+    if await broker.reschedule([task_id], delay=when.delay, due_at=due_at):
+        return Enqueued(id=task_id, created=False)
     if info.state not in {State.SCHEDULED, State.QUEUED} or info.execution:
         raise Problem(
             409,
@@ -80,18 +86,17 @@ async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) 
     if info.key is not None or info.terms is not None:
         raise Problem(
             409,
-            f"task {task_id} has a key, limits, a schedule or a workflow, which the queue cannot "
-            "move to another time; cancel it and enqueue it anew",
+            f"task {task_id} is queued and has a key, limits, a schedule or a workflow: only while "
+            "it is scheduled the queue can move it; cancel it and enqueue it anew",
         )
     options: dict[str, Any] = {"queue": info.queue, "priority": info.priority}
-    if when.at is not None:
-        options["at"] = when.at if when.at.tzinfo else when.at.replace(tzinfo=UTC)
+    if at is not None:
+        options["at"] = at
     else:
         options["delay"] = when.delay
     _must_be_open(info.args, info.kwargs)
     console.queue.definition(info.name)
     # Cancelled first: a crash in between leaves a dead letter that says why, not two tasks.
-    broker = (await console.queue.client()).broker
     states = await broker.cancel([task_id], by=by, reason="rescheduled")
     if states.get(task_id) is not State.CANCELLED:
         raise Problem(409, f"task {task_id} has started meanwhile")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor_console.console import Console
+from conveyor_console.history.living import living
+from conveyor_console.history.ordering import FINISHED, in_order
 from conveyor_console.history.queries import Part, finished
 from conveyor_console.kit.filters import Condition
-from conveyor_console.tasks.live import living
+from conveyor_console.kit.sorting import Order
 from conveyor_console.tasks.schemas import TaskPage
 from conveyor_console.tasks.showing import of_history, of_queue
 
@@ -32,6 +34,16 @@ async def page(
         next_cursor=cursor,
         truncated=any(part.cut and part.floor == cursor for part in (now, past)),
     )
+
+
+async def by_end(
+    console: Console, wanted: Sequence[Condition], order: Order, cursor: str | None, limit: int
+) -> TaskPage:
+    """Return a page of the finished tasks that fit, in order of when they ended."""
+    async with console.database.reading() as db:
+        past = await in_order(db, FINISHED, wanted, order, cursor=cursor, limit=limit)
+    items = [of_history(task) for task in past.rows]
+    return TaskPage(items=items, next_cursor=past.floor, truncated=past.cut)
 
 
 def _highest(*parts: Part) -> str | None:

@@ -18,10 +18,11 @@ from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.pages import Cursor, Limit, Search, TaskId, bad_query, id_cursor
 from conveyor_console.kit.problems import problems
+from conveyor_console.kit.sorting import order_of
 from conveyor_console.tasks import acting
 from conveyor_console.tasks.detail import detail, must_be_in_queue
 from conveyor_console.tasks.enqueueing import call_of, with_keys
-from conveyor_console.tasks.listing import page
+from conveyor_console.tasks.listing import by_end, page
 from conveyor_console.tasks.schemas import (
     Bulk,
     BulkEnqueued,
@@ -49,20 +50,28 @@ IDEMPOTENT = {"parameters": [idempotency.PARAMETER]}
 Enqueuing = Annotated[Principal, Depends(Needs(Permission.TASKS_ENQUEUE))]
 Managing = Annotated[Principal, Depends(Needs(Permission.TASKS_MANAGE))]
 _READ = [needs(Permission.TASKS_READ)]
-Sort = Annotated[Literal["-id"], Query(description="The newest first.")]
+Sort = Annotated[
+    Literal["-id", "-finished", "finished"],
+    Query(
+        description="`-id`: the newest first. By `finished`: those that have ended only, `-` those "
+        "that ended last first."
+    ),
+]
 
 
 @router.get("", dependencies=_READ)
 async def list_tasks(
     request: Request, q: Search = "", cursor: Cursor = None, limit: Limit = 50, sort: Sort = "-id"
 ) -> TaskPage:
-    """List tasks that wait, run or have ended, the newest first."""
+    """List tasks that wait, run or have ended, the newest first unless asked otherwise."""
     console = console_of(request)
     try:
         wanted = conditions(q, FIELDS, console.clock.now().timestamp())
     except BadQuery as exc:
         raise bad_query(exc) from None
-    return await page(console, wanted, id_cursor(cursor), limit)
+    if sort == "-id":
+        return await page(console, wanted, id_cursor(cursor), limit)
+    return await by_end(console, wanted, order_of(sort), cursor, limit)
 
 
 @router.post("", status_code=201, responses=problems(409, 413), openapi_extra=IDEMPOTENT)
@@ -127,5 +136,6 @@ async def run_now(task_id: TaskId, who: Managing, request: Request) -> Done:
 async def reschedule(
     task_id: TaskId, body: Reschedule, who: Managing, request: Request
 ) -> Enqueued:
-    """Let a waiting task run at another time. It gets a new id: the old one is cancelled."""
+    """Let a waiting task run at another time. A scheduled one keeps its id (`created` is false);
+    one that is queued already gets a new one, and the old one is cancelled."""
     return await acting.reschedule(console_of(request), task_id, body, who.name)

@@ -14,7 +14,7 @@ Level = Annotated[int, Field(ge=0, le=9)] | Literal["low", "normal", "high", "cr
 class NewTask(BaseModel):
     """A task to enqueue. What is not said is as its definition says."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(min_length=1, max_length=256)
     args: list[Any] = []
@@ -39,7 +39,7 @@ class Enqueued(BaseModel):
 class Bulk(BaseModel):
     """Many tasks: all are stored, or none."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     tasks: list[NewTask] = Field(min_length=1, max_length=MOST_AT_ONCE)
 
@@ -159,7 +159,7 @@ class Why(BaseModel):
 class Cancel(BaseModel):
     """Why it is stopped: kept with the task."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
 
@@ -167,7 +167,7 @@ class Cancel(BaseModel):
 class Edited(BaseModel):
     """Other arguments for another try. What is not given stays as it was."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
@@ -178,9 +178,9 @@ class Edited(BaseModel):
 class Reschedule(BaseModel):
     """When it is to run instead: one of both."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    delay: float | None = Field(default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False)
     """Seconds from now."""
     at: datetime | None = None
 

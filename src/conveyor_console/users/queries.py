@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.auth.models import Invitation, Role, User
+from conveyor_console.kit.sorting import Order, Place, behind
 
 
 async def users(
@@ -17,11 +18,13 @@ async def users(
     role: Role | None,
     disabled: bool | None,
     text: str | None,
-    before: str | None,
+    order: Order,
+    place: Place | None,
     limit: int,
 ) -> Sequence[User]:
-    """Return users, the newest first, behind the one whose id is `before`."""
-    statement = select(User).order_by(User.id.desc()).limit(limit)
+    """Return users in order of `created` or `email`, from a place on."""
+    columns = (User.email if order.key == "email" else User.id, User.id)
+    statement = behind(select(User), order, columns, place).limit(limit)
     if role is not None:
         statement = statement.where(User.role == role.value)
     if disabled is not None:
@@ -31,8 +34,6 @@ async def users(
         columns = (User.email, User.name)
         found = (func.lower(one).contains(text.lower(), autoescape=True) for one in columns)
         statement = statement.where(or_(*found))
-    if before is not None:
-        statement = statement.where(User.id < before)
     return (await db.scalars(statement)).all()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -15,8 +15,9 @@ from conveyor_console.auth.schemas import UserOut
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, changing, console_of
 from conveyor_console.kit.etags import IfMatch, etag_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.sorting import Order, cut, order_of, place_in
 from conveyor_console.kit.wire import Line, PathId
 from conveyor_console.users import queries, service
 from conveyor_console.users.schemas import NewUser, UserChange
@@ -28,6 +29,9 @@ router = APIRouter(
     dependencies=[Depends(Needs(Permission.USERS_MANAGE))],
     route_class=Creating,
 )
+Sort = Annotated[
+    Literal["created", "-created", "email", "-email"], Query(description="`-`: descending.")
+]
 
 
 @router.get("")
@@ -37,21 +41,27 @@ async def list_users(
     role: Role | None = None,
     disabled: bool | None = None,
     q: Annotated[Line | None, Query(max_length=200, description="Part of address or name.")] = None,
+    sort: Sort = "-created",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[UserOut]:
-    """Users, the newest first."""
-    place = place_of(cursor)
+    """Users, the newest first unless asked otherwise."""
+    order = order_of(sort)
     found = await queries.users(
         db,
         role=role,
         disabled=disabled,
         text=q,
-        before=place[0] if place else None,
+        order=order,
+        place=place_in(order, cursor),
         limit=limit + 1,
     )
-    rows, more = page_of(found, limit, lambda user: [user.id])
+    rows, more = cut(found, limit, order, lambda user: _place(user, order))
     return Page(items=[UserOut.model_validate(user) for user in rows], next_cursor=more)
+
+
+def _place(user: User, order: Order) -> tuple[str, str]:
+    return user.email if order.key == "email" else user.id, user.id
 
 
 @router.post("", status_code=201, responses=problems(409))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from conveyor import workers
 from conveyor_console.audit.trail import note
@@ -12,26 +12,40 @@ from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.deps import console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.listing import Asked
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.wire import Line
+from conveyor_console.workers.listing import LISTING
 from conveyor_console.workers.schemas import OrderIn, OrderOut, WorkerDetail, WorkerOut
 
 router = APIRouter(prefix="/workers", tags=["workers"], responses=problems(401, 403, 422, 503))
 Managing = Annotated[Principal, Depends(Needs(Permission.WORKERS_MANAGE))]
 Id = Annotated[Line, Path(max_length=100, description="Of the worker.")]
+Sort = Annotated[
+    Literal[
+        "id", "-id", "host", "-host", "started", "-started", "running", "-running",
+        "rss", "-rss", "lag", "-lag",
+    ],
+    Query(description="`-`: descending."),
+]  # fmt: skip
 
 
 @router.get("", dependencies=[needs(Permission.WORKERS_READ)])
 async def list_workers(
-    request: Request, *, cursor: Cursor = None, limit: Limit = 50
+    request: Request,
+    *,
+    q: Search = "",
+    sort: Sort = "id",
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[WorkerOut]:
-    """Workers that live, by id."""
-    queue = console_of(request).queue
-    place = place_of(cursor)
-    after = place[0] if place else ""
-    found = [info for info in await workers.workers(queue) if info.id > after]
-    rows, more = page_of(sorted(found, key=lambda info: info.id), limit, lambda info: [info.id])
+    """Workers that live."""
+    console = console_of(request)
+    queue = console.queue
+    asked = Asked(q, sort, cursor, limit)
+    now = console.clock.now().timestamp()
+    rows, more = LISTING.page(await workers.workers(queue), asked, now)
     orders = await workers.orders(queue)
     return Page(items=[WorkerOut.of(info, orders.get(info.id)) for info in rows], next_cursor=more)
 

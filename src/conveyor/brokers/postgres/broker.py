@@ -187,6 +187,18 @@ class PostgresBroker:
         found = await self._cold.run(lambda c: requeue(c, asked, self._now()))
         return _those(asked, found)
 
+    async def reschedule(
+        self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None
+    ) -> list[str]:
+        """Let scheduled tasks be due at another time."""
+        asked = known_form(ids)
+        found = await self._cold.run(
+            lambda c: c.fetchval(
+                "SELECT reschedule($1, $2, $3, $4)", self._now(), asked, delay, due_at
+            )
+        )
+        return _those(asked, found)
+
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """Delete dead letters."""
         asked = known_form(ids)

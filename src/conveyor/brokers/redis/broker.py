@@ -135,6 +135,12 @@ class RedisBroker:
         """See `Broker.requeue`."""
         return await self._ending.requeue(ids)
 
+    async def reschedule(
+        self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None
+    ) -> list[str]:
+        """See `Broker.reschedule`."""
+        return await self._ending.reschedule(ids, delay, due_at)
+
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """See `Broker.discard`."""
         return await self._ending.discard(ids)

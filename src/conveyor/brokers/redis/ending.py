@@ -1,4 +1,4 @@
-"""Verbs that name tasks by their ids: cancel, requeue, discard, finals, annotate."""
+"""Verbs that name tasks by their ids: cancel, requeue, reschedule, discard, finals, annotate."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ class Ending:
             names = list(mine)
             changed.update(names[place - 1] for place in reply)
         return [task_id for task_id in dict.fromkeys(ids) if task_id in changed]
+
+    async def reschedule(
+        self, ids: Sequence[str], delay: float | None, due_at: float | None
+    ) -> list[str]:
+        """See `Broker.reschedule`."""
+        later = round(1_000 * (delay or 0.0)) if due_at is None else ""
+        at = "" if due_at is None else round(1_000 * due_at)
+        found = await self._store.find("reschedule", ids, places, later, at)
+        return [task_id for task_id in dict.fromkeys(ids) if task_id in found]
 
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """See `Broker.discard`."""

@@ -177,6 +177,12 @@ class SQLiteBroker:
         """Give dead letters another life; make scheduled tasks due."""
         return await self._write(lambda tx: endings.requeue(tx, ids))
 
+    async def reschedule(
+        self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None
+    ) -> list[str]:
+        """Let scheduled tasks be due at another time."""
+        return await self._write(lambda tx: endings.reschedule(tx, ids, delay, due_at))
+
     async def discard(self, ids: Sequence[str]) -> list[str]:
         """Delete dead letters for good."""
         return await self._write(lambda tx: endings.discard(tx, ids))

@@ -38,9 +38,18 @@ class Outcome(NamedTuple):
 
 
 class Commits:
-    """Runs verbs on one connection. In the writer's thread only."""
+    """Runs verbs on one connection. In the writer's thread only. `rung` is called with what is
+    about to be committed and wakes whom it concerns.
+    """
 
-    def __init__(self, connection: sqlite3.Connection, where: Location, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        where: Location,
+        clock: Clock,
+        rung: Callable[[Transaction], None] | None = None,
+    ) -> None:
+        self._rung = rung
         self._connection = connection
         self._where = where
         self._clock = clock
@@ -62,6 +71,7 @@ class Commits:
             self._begin()
             outcomes = self._work(group)
             self._room.make()
+            self._ring(outcomes)
             self._connection.execute("COMMIT")
             self._ended = time.monotonic()
         except BaseException as exc:  # noqa: BLE001 - every caller of the group gets it
@@ -80,6 +90,16 @@ class Commits:
             if outcome.transaction is not None and outcome.transaction.has_event:
                 event += 1
         return outcomes
+
+    def _ring(self, outcomes: Sequence[Outcome]) -> None:
+        """Wake workers while the disk still writes: their look at the store begins with the write
+        lock, so it waits for this commit and never misses what is in it.
+        """
+        if self._rung is None:
+            return
+        for outcome in outcomes:
+            if outcome.transaction is not None:
+                self._rung(outcome.transaction)
 
     def _one(self, work: Work, now: int, event: int, *, alone: bool) -> Outcome:
         """Run one verb; the second time, if the first asks for it, with care."""

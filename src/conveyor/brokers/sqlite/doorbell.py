@@ -123,7 +123,7 @@ class Doorbell:
             self._posts.close()
 
     def rung(self, tx: Transaction) -> None:
-        """Wake whom a committed transaction concerns. In the writer's thread."""
+        """Wake whom a transaction concerns that is about to be committed. In its thread."""
         for worker in tx.sated:
             listener = self._listeners.get(worker)
             if listener is not None:

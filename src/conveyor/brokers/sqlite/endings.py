@@ -1,4 +1,4 @@
-"""What people do to tasks: cancel, postpone, requeue, discard; and pause queues."""
+"""What people do to tasks: cancel, postpone, reschedule, requeue, discard; and pause queues."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from conveyor.brokers.sqlite.rows import (
     decode_story,
     decode_task,
     encode,
+    micros,
     pack_id,
 )
 from conveyor.brokers.sqlite.settle import Ending, finish
@@ -115,6 +116,28 @@ def postpone(tx: Transaction, task_id: str, due: int) -> None:
     row = (task.queue, due, task.ord, task.seq, decode_task(task.body).priority)
     tx.run("insert_due", row)
     tx.run("place_task", (due, task.ord, task.seq))
+
+
+def reschedule(
+    tx: Transaction, ids: Sequence[str], delay: float | None, due_at: float | None
+) -> list[str]:
+    """Let scheduled tasks be due at another time; return those that were scheduled."""
+    due = tx.now + micros(delay or 0.0) if due_at is None else micros(due_at)
+    moved = []
+    for task_id in dict.fromkeys(ids):
+        found = _find(tx, task_id)
+        if found is not None and found[0].due is not None:
+            _move(tx, found[0], due)
+            moved.append(task_id)
+    return moved
+
+
+def _move(tx: Transaction, task: _Whereabouts, due: int) -> None:
+    _take_out(tx, task)
+    body = decode_task(task.body)
+    tx.run("insert_due", (task.queue, due, task.ord, task.seq, body.priority))
+    tx.run("place_task", (due, task.ord, task.seq))
+    tx.wake.add(body.queue)
 
 
 def _let_others_look(tx: Transaction, task: _Whereabouts) -> None:

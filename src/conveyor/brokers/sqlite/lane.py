@@ -43,9 +43,7 @@ class _Answer(NamedTuple):
 
 
 class Lane:
-    """One connection and its thread. `rung` is called in the thread after each commit that made
-    somebody's task available.
-    """
+    """One connection and its thread. `rung` is called in the thread before each commit."""
 
     def __init__(
         self,
@@ -121,7 +119,7 @@ class Lane:
         except BaseException as exc:  # noqa: BLE001 - handed to whoever opens
             self._answer([_Answer(self._started, error=exc), _Answer(self._ended)])
             return
-        self._commits = Commits(self._connection, self._where, self._clock)
+        self._commits = Commits(self._connection, self._where, self._clock, self._rung)
         self._answer([_Answer(self._started)])
         try:
             while self._serve():
@@ -178,10 +176,6 @@ class Lane:
         if not group:
             return
         outcomes = self._commits.run([job.work for job in group])
-        # Before the answers, which wake this process' loop: it would take the GIL from the ring.
-        for outcome in outcomes:
-            if self._rung is not None and outcome.transaction is not None:
-                self._rung(outcome.transaction)
         self._answer(
             [
                 _Answer(job.future, outcome.value, outcome.error)

@@ -158,6 +158,31 @@ BEGIN
     RETURN coalesce(changed, '{}');
 END $$;
 
+-- Let scheduled tasks be due at another time. Tells the ids that were scheduled.
+CREATE OR REPLACE FUNCTION reschedule(
+    given double precision, ids uuid[], delay double precision, until double precision
+) RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    clock double precision := now_or(given);
+    at double precision := coalesce(until, clock + coalesce(delay, 0));
+    changed uuid[];
+    which text;
+BEGIN
+    -- In one order, so that two of these never wait for each other.
+    WITH found AS (
+        SELECT d.id FROM due d WHERE d.id = ANY (ids) ORDER BY d.id FOR UPDATE
+    ), moved AS (
+        UPDATE due d SET due = at FROM found f WHERE d.id = f.id RETURNING d.id
+    ), noted AS (
+        UPDATE task t SET place = at FROM moved m WHERE t.id = m.id
+    )
+    SELECT array_agg(m.id) INTO changed FROM moved m;
+    FOR which IN SELECT DISTINCT t.queue FROM task t WHERE t.id = ANY (changed) LOOP
+        PERFORM pg_notify(current_schema(), 'q' || which);
+    END LOOP;
+    RETURN coalesce(changed, '{}');
+END $$;
+
 -- Delete dead letters for good. Tells the ids deleted.
 CREATE OR REPLACE FUNCTION discard(ids uuid[]) RETURNS uuid[] LANGUAGE sql AS $$
     WITH dead AS (

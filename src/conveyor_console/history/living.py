@@ -23,9 +23,14 @@ def parameter_names(queue: Conveyor, name: str) -> Sequence[str]:
 
 
 async def living(
-    queue: Conveyor, wanted: Sequence[Condition], before: str | None, limit: int
+    queue: Conveyor,
+    wanted: Sequence[Condition],
+    before: str | None,
+    limit: int,
+    most: int = MOST_SCANNED,
 ) -> Part:
-    """Return up to `limit` living tasks that fit, the newest first, below the id `before`."""
+    """Return up to `limit` living tasks that fit, the newest first, below the id `before`; at most
+    `most` are looked at."""
     where, rest = _filter(wanted)
     if where is None:
         return Part([])
@@ -34,7 +39,7 @@ async def living(
     size = limit if not rest else _PAGE
     found: list[TaskInfo] = []
     scanned = 0
-    while scanned < MOST_SCANNED:
+    while scanned < most:
         page = await inspector.tasks(_below(where, before, size))
         for info in page:
             if matches(info, rest, get):

@@ -1,0 +1,1 @@
+"""Filters that users keep for themselves."""
