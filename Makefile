@@ -3,13 +3,14 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 BENCH_STAMP := .venv-bench/.setup-done
+FUZZ_STAMP := .venv-fuzz/.setup-done
 # Servers are started per test process: more of them than this gains nothing.
 WORKERS ?= 4
 ARGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: help setup demo test check lint types contracts format bench bench-features lock clean
+.PHONY: help setup demo test check lint types contracts format fuzz bench bench-features lock clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,14 @@ format: $(STAMP) ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# schemathesis and what it wants stay apart from what users install beside Conveyor.
+fuzz: $(STAMP) $(FUZZ_STAMP) ## Fuzz a running console as every role (ARGS="--store redis --examples 100 --seed 7")
+	@$(BIN)/python -m tests.console.fuzzing $(ARGS)
+
+$(FUZZ_STAMP): requirements/fuzz.txt scripts/setup.sh
+	@scripts/setup.sh .venv-fuzz requirements/fuzz.txt
+	@touch $@
+
 # The peers want other versions of our drivers: they live apart, and Conveyor runs from its own environment.
 # One of them (oban) wants Python 3.12, so a newer Python is preferred for them where there is one.
 bench: $(STAMP) $(BENCH_STAMP) ## Run the benchmarks against the peers (ARGS are passed on)
@@ -63,6 +72,7 @@ lock: $(STAMP) ## Refresh the hashed locks (ARGS=--upgrade moves every version)
 	@$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
 	@$(LOCK) pyproject.toml --all-extras --constraint requirements/dev.txt --output-file requirements/runtime.txt $(ARGS)
 	@$(LOCK) requirements/audit.in --output-file requirements/audit.txt $(ARGS)
+	@$(LOCK) requirements/fuzz.in --output-file requirements/fuzz.txt $(ARGS)
 	@$(LOCK) requirements/bench.in --output-file requirements/bench.txt $(ARGS)
 
 clean: ## Remove caches, coverage data and build output (the environments stay)

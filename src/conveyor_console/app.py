@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
@@ -25,13 +23,15 @@ from conveyor_console.auth.permissions import Permission
 from conveyor_console.bulk_actions.router import router as bulk_actions
 from conveyor_console.bulk_actions.running import Running
 from conveyor_console.console import Console, Part
+from conveyor_console.db import failures
 from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
 from conveyor_console.kit.ids import new_id
+from conveyor_console.kit.openapi import described, methods_at
 from conveyor_console.kit.overload import InFlight
-from conveyor_console.kit.requests import BodyLimit, SafeHeaders
+from conveyor_console.kit.requests import BodyLimit, SafeHeaders, TrustedHosts
 from conveyor_console.limits.router import router as limits
 from conveyor_console.metrics.measuring import Measured, Measurements
 from conveyor_console.metrics.router import router as metrics
@@ -82,6 +82,9 @@ _NOUNS: tuple[APIRouter, ...] = (
     alerts,
     webhooks,
 )
+_STREAMS = frozenset({f"{API}/events"})
+_NEVER_BUSY = _STREAMS | {"/livez", "/readyz", "/metrics"}
+_HASHING = frozenset(f"{API}/auth/{name}" for name in ("login", "register", "password"))
 _PARTS: tuple[Callable[[Console], Part], ...] = (
     Alerting,
     Backups,
@@ -133,7 +136,8 @@ def create_app(
     )
     app.state.console = console
     console.add_parts(_PARTS)
-    problems.install(app)
+    failures.install(app)
+    problems.install(app, lambda path: methods_at(app.openapi(), path))
     for noun in _NOUNS:
         app.include_router(noun, prefix=API)
     app.include_router(probes)
@@ -171,28 +175,15 @@ def _wrap(app: FastAPI, console: Console) -> None:
             ],
             expose_headers=["ETag", "Retry-After", "Idempotency-Replayed", "X-Request-ID"],
         )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
+    app.add_middleware(TrustedHosts, allowed=settings.allowed_hosts)
     app.add_middleware(SafeHeaders, https=settings.cookie_secure)
     app.add_middleware(Recorded, auditor=console.auditor)
-    streams = frozenset({f"{API}/events"})
-    app.add_middleware(Measured, measurements=console.part(Measurements), streams=streams)
-    exempt = streams | {"/livez", "/readyz", "/metrics"}
-    hashing = {f"{API}/auth/{name}" for name in ("login", "register", "password")}
-    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=exempt, slow=hashing)
+    app.add_middleware(Measured, measurements=console.part(Measurements), streams=_STREAMS)
+    app.add_middleware(InFlight, most=settings.max_in_flight, exempt=_NEVER_BUSY, slow=_HASHING)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Describe the API once (OpenAPI 3.1)."""
+    """Describe the API once."""
     if app.openapi_schema is None:
-        schema = get_openapi(
-            title="Conveyor",
-            version="1",
-            description="Tasks, queues, workers and everything around them.",
-            routes=app.routes,
-        )
-        parts = schema.setdefault("components", {})
-        model = problems.ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts.setdefault("schemas", {})["ProblemOut"] = model
-        parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        app.openapi_schema = schema
+        app.openapi_schema = described(app.routes, never_busy=_NEVER_BUSY)
     return app.openapi_schema

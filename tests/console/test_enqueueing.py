@@ -107,7 +107,7 @@ async def test_other_hosts_and_paths_are_refused(
     nobody: Api, console: Console, operator: Api
 ) -> None:
     answer = await nobody.http.get("/livez", headers={"Host": "evil.example"})
-    assert answer.status_code == 400
+    assert answer.status_code == 421
     problem = await operator.call("GET", "/nothing", 404)
     assert problem["instance"] == "/api/v1/nothing"
     await operator.call("DELETE", "/tasks", 405)

@@ -20,6 +20,9 @@ INSIDE = [
     "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "[fec0::1]", "10.0.0.1", "172.16.0.1",
     "192.168.1.1", "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "[ff02::1]", "[2001:db8::1]", "0.0.0.0", "127.0.0.1.", "[64:ff9b:1::1]",
+    "[64:ff9b::8.8.8.8]", "[2002:808:808::1]", "[::8.8.8.8]", "[2001:0:808:808::]",
+    "[::ffff:0:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[fe80::1%25lo]", "0x7f.1", "017700000001",
+    "[0:0:0:0:0:ffff:127.0.0.1]", "[100::1]", "[5f00::1]", "192.88.99.1",
 ]  # fmt: skip
 
 
@@ -44,7 +47,7 @@ async def test_nothing_is_sent_into_private_networks(receiver: Receiver, host: s
     assert not receiver.got
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8"])
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_what_is_public_may_be_reached(host: str) -> None:
     assert outgoing.is_public(unmapped(ipaddress.ip_address(host)))
 

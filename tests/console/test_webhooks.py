@@ -144,6 +144,9 @@ async def test_a_replay_sends_the_same_body(
     more = await admin.call("GET", f"{path}/deliveries?cursor={rows['next_cursor']}")
     assert [row["id"] for row in more["items"]] == [ping["id"]]
     await admin.call("POST", f"{path}/deliveries/{made['webhook']['id']}/replay", 404)
+    other = await admin.call("POST", "/webhooks", 201, json={**hook, "name": "another"})
+    foreign = f"/webhooks/{other['webhook']['id']}/deliveries/{ping['id']}/replay"
+    await admin.call("POST", foreign, 404)
 
 
 async def test_endpoints_are_for_administrators(

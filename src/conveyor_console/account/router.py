@@ -30,6 +30,7 @@ from conveyor_console.auth.schemas import UserOut
 from conveyor_console.auth.sessions import Grant, Origin, ReusedToken
 from conveyor_console.auth.tokens import BadToken
 from conveyor_console.deps import Reading, Writing, changing, console_of
+from conveyor_console.kit.openapi import OPEN
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 
@@ -40,7 +41,7 @@ router = APIRouter(prefix="/auth", tags=["auth"], responses=problems(401, 403, 4
 _REFRESH_PATH = "/api/v1/auth"
 
 
-@router.post("/login", responses=problems(429))
+@router.post("/login", responses=problems(429), openapi_extra=OPEN)
 async def login(body: Login, request: Request, response: Response) -> Granted:
     """Sign in with e-mail and password."""
     console = console_of(request)
@@ -75,7 +76,7 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     return _granted(console, response, grant)
 
 
-@router.post("/register", status_code=201, responses=problems(409))
+@router.post("/register", status_code=201, responses=problems(409), openapi_extra=OPEN)
 async def register(body: Registration, request: Request, response: Response) -> Granted:
     """Make an account: while registration is open, or with an invitation."""
     console = console_of(request)
@@ -107,7 +108,7 @@ async def register(body: Registration, request: Request, response: Response) -> 
     return _granted(console, response, grant)
 
 
-@router.post("/refresh")
+@router.post("/refresh", openapi_extra=OPEN)
 async def refresh(request: Request, response: Response, body: Refresh | None = None) -> Granted:
     """Exchange a refresh token, of the body or the cookie, for its successor."""
     console = console_of(request)

@@ -70,13 +70,18 @@ def async_url(url: str) -> str:
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:
+    # Statements that fail are logged: without their values, which may be secrets.
     full = async_url(url)
     if full.startswith("sqlite"):
-        engine = create_async_engine(full, pool_size=pool_size, connect_args={"timeout": 10})
+        engine = create_async_engine(
+            full, pool_size=pool_size, connect_args={"timeout": 10}, hide_parameters=True
+        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(full, pool_size=pool_size, max_overflow=5, pool_pre_ping=True)
+    return create_async_engine(
+        full, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

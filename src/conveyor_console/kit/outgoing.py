@@ -23,9 +23,15 @@ TIMEOUT = 5.0
 """Seconds for everything together: name, connection, answer."""
 LARGEST_ANSWER = 65_536
 """Bytes."""
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-_LAST_32_BITS = 0xFFFF_FFFF
+_TUNNELS: tuple[Network, ...] = (
+    ipaddress.IPv6Network("64:ff9b::/96"),  # NAT64
+    ipaddress.IPv6Network("64:ff9b:1::/48"),
+    ipaddress.IPv6Network("2002::/16"),  # 6to4, and its relays
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv6Network("2001::/32"),  # Teredo
+    ipaddress.IPv6Network("::/96"),  # IPv4-compatible
+)
+"""Where these lead depends on who routes them."""
 
 
 class Refused(Exception):
@@ -152,24 +158,20 @@ class Outgoing:
 
 
 def unmapped(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one really leads to (mapped, compatible, NAT64, 6to4),
-    else the address itself."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is not None:
-        return inner
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
-        return ipaddress.IPv4Address(int(address) & _LAST_32_BITS)
+    """Return the IPv4 address that an IPv6 one only writes otherwise (`::ffff:1.2.3.4`), else the
+    address itself."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
     return address
 
 
 def is_public(address: Address) -> bool:
-    """Whether the whole internet means the same machine by this address. Tunnels (Teredo) and
-    groups (multicast) are not public."""
-    if isinstance(address, ipaddress.IPv6Address) and (address.teredo or address.is_site_local):
+    """Whether the whole internet means the same machine by this address. Tunnels between IPv4
+    and IPv6 and groups (multicast) are not public."""
+    if any(_within(address, tunnel) for tunnel in _TUNNELS):
         return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return address.is_global and not (site_local or address.is_multicast or address.is_reserved)
 
 
 def _within(address: Address, network: Network) -> bool:

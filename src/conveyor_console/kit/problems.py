@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from conveyor import errors
 
 log = logging.getLogger("conveyor.console")
 MEDIA_TYPE = "application/problem+json"
+NOT_TEXT = "a text holds what cannot be kept: a NUL, or half a character, as \\ud800"
 _TITLES = {
     400: "Bad request",
     401: "Not signed in",
@@ -24,9 +25,11 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "No longer there",
     412: "Changed meanwhile",
     413: "Too large",
     415: "Not JSON",
+    421: "Not this host",
     422: "Invalid input",
     428: "If-Match is missing",
     429: "Too many requests",
@@ -137,8 +140,9 @@ def _facts(error: errors.ConveyorError) -> dict[str, Any]:
     return {"error": type(error).__name__, **about}
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app leave as a problem."""
+def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:
+    """Let every error of the app leave as a problem. `methods_at` says what there is at a path:
+    routes that share one are known to Starlette one by one only."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, exc: Problem) -> Response:
@@ -153,7 +157,11 @@ def install(app: FastAPI) -> None:
         detail = str(exc.detail or _TITLES.get(exc.status_code, "Error"))
         if exc.status_code == 404 and detail == "Not Found":
             detail = f"there is nothing at {request.url.path}"
-        return response(request, Problem(exc.status_code, detail, headers=exc.headers))
+        headers = exc.headers
+        if exc.status_code == 405 and (methods := methods_at(request.url.path)):
+            headers = {"Allow": ", ".join(sorted(methods))}
+            detail = f"{request.method} is not for {request.url.path}: there is {headers['Allow']}"
+        return response(request, Problem(exc.status_code, detail, headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, exc: RequestValidationError) -> Response:
@@ -166,7 +174,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UnicodeEncodeError)
     async def half_a_character(request: Request, _: UnicodeEncodeError) -> Response:
         # JSON can write half of a surrogate pair; no store can keep it.
-        return response(request, Problem(422, "a text holds half a character, as \\ud800"))
+        return response(request, Problem(422, NOT_TEXT))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -22,6 +23,7 @@ _HEADERS = {
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
 }
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _HSTS = "max-age=31536000; includeSubDomains"
 
 
@@ -50,6 +52,44 @@ class SafeHeaders:
             await send(message)
 
         await self._app(scope, receive, careful)
+
+
+class TrustedHosts:
+    """Answers requests for hosts that are ours: what a `Host` header says ends up in links. A name
+    may be `*.example.com`; `*` is every host."""
+
+    def __init__(self, app: ASGIApp, *, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(name.lower() for name in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        wrong = None if scope["type"] != "http" else self._wrong(_hosts(scope))
+        if wrong is None:
+            await self._app(scope, receive, send)
+        else:
+            await response(Request(scope), wrong)(scope, receive, send)
+
+    def _wrong(self, hosts: Sequence[str]) -> Problem | None:
+        """Return what is wrong with the `Host` headers of a request, if anything."""
+        if "*" in self._allowed:
+            return None
+        found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if found is None:
+            return Problem(400, "the request needs one Host header that names a host")
+        host = found[1].lower().rstrip(".")
+        _, _, parent = host.partition(".")
+        parents = []
+        while parent:
+            parents.append(f"*.{parent}")
+            _, _, parent = parent.partition(".")
+        if self._allowed.isdisjoint({host, *parents}):
+            return Problem(421, "this is not a host that CONVEYOR_ALLOWED_HOSTS names")
+        return None
+
+
+def _hosts(scope: Scope) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
 
 
 class BodyLimit:

@@ -18,8 +18,9 @@ class Strict(BaseModel):
 
 
 def _one_line(text: str) -> str:
-    """Refuse what would begin a new line in a log or a header, and what PostgreSQL cannot keep."""
-    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
+    """Refuse what would begin a new line in a log or a header, and what PostgreSQL cannot keep:
+    NUL, and half of a surrogate pair."""
+    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
         raise ValueError("must be one line, without control characters")
     return text
 

@@ -12,7 +12,7 @@ from conveyor_console.kit.moments import Until, moment, since
 from conveyor_console.kit.wire import Line, Strict
 
 LimitName = Annotated[Line, Field(min_length=1, max_length=300)]
-Key = Annotated[Line | None, Field(max_length=300, description="Of one key; null: all of it.")]
+Key = Annotated[Line | None, Field(max_length=256, description="Of one key; null: all of it.")]
 
 
 class OneLimit(Strict):

@@ -1,0 +1,64 @@
+"""What goes wrong at the console's database, in terms of HTTP."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+
+from fastapi import FastAPI, Request
+from sqlalchemy import exc
+from starlette.responses import Response
+
+from conveyor_console.kit.problems import NOT_TEXT, Problem, response
+
+log = logging.getLogger("conveyor.console")
+_NOT_TEXT = frozenset({"22021", "22P05"})
+"""What PostgreSQL says to a NUL in a text (SQLSTATE)."""
+_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, ConnectionError)
+
+
+def install(app: FastAPI) -> None:
+    """Let errors of the database leave as problems: 422 for what it cannot keep, 503 when it does
+    not answer."""
+
+    @app.exception_handler(exc.SQLAlchemyError)
+    @app.exception_handler(ConnectionError)
+    async def failed(request: Request, error: Exception) -> Response:
+        if is_no_text(error):
+            return response(request, Problem(422, NOT_TEXT))
+        if is_away(error):
+            log.error(
+                "%s %s: the database failed", request.method, request.url.path, exc_info=error
+            )
+            detail = "the console's database does not answer: try again in a moment"
+            return response(request, Problem(503, detail, headers={"Retry-After": "2"}))
+        raise error
+
+
+def is_no_text(error: BaseException) -> bool:
+    """Whether a statement failed because a text holds what no database keeps: NUL, or half of a
+    surrogate pair."""
+    if not isinstance(error, exc.StatementError):
+        return False
+    if getattr(error.orig, "sqlstate", None) in _NOT_TEXT:
+        return True
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UnicodeEncodeError):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database cannot be asked now."""
+    if _code(error) == sqlite3.SQLITE_ERROR:  # a wrong statement is "operational" too
+        return False
+    lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+    # asyncpg: it shuts down, or has no connection left (class 53, 57P, 08).
+    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    return lost or isinstance(error, _AWAY) or state.startswith(("08", "53", "57P"))
+
+
+def _code(error: BaseException) -> int | None:
+    """Return what SQLite said, None when it was not SQLite."""
+    code: int | None = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code

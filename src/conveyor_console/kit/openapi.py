@@ -1,0 +1,72 @@
+"""The API described as OpenAPI 3.1: what routes say, and what every request may meet before it
+reaches one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute, compile_path
+
+from conveyor_console.kit.problems import ProblemOut, problems
+
+OPEN: dict[str, Any] = {"security": []}
+"""`openapi_extra` of a route for everybody."""
+_ANYWHERE = problems(400, 413, 421)
+"""A body or a host that makes no sense, a body that is too large, a host that is not ours."""
+_BUSY = problems(503)
+_SECURITY: dict[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token of a sign-in, or an API key (`cv_…`).",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "conveyor_access",
+        "description": "Of a sign-in in a browser; changes need the header X-CSRF-Token too.",
+    },
+}
+
+
+def described(routes: Sequence[BaseRoute], *, never_busy: Collection[str]) -> dict[str, Any]:
+    """Describe routes. Paths in `never_busy` are let in however many requests there are."""
+    schema = get_openapi(
+        title="Conveyor",
+        version="1",
+        description="Tasks, queues, workers and everything around them.",
+        routes=routes,
+    )
+    for path, operations in schema["paths"].items():
+        everywhere = _ANYWHERE if path in never_busy else _ANYWHERE | _BUSY
+        for operation in operations.values():
+            said = operation["responses"]
+            more = {str(status): answer for status, answer in everywhere.items()}
+            operation["responses"] = dict(sorted((more | said).items()))
+    parts = schema.setdefault("components", {})
+    model = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts.setdefault("schemas", {})["ProblemOut"] = model
+    parts["securitySchemes"] = _SECURITY
+    schema["security"] = [{name: []} for name in _SECURITY]
+    return schema
+
+
+def methods_at(schema: Mapping[str, Any], path: str) -> frozenset[str]:
+    """Return the methods that a description knows for the path of a request; a path that is
+    written down as it is goes before one with parameters."""
+    paths = schema["paths"]
+    found = [path] if path in paths else [one for one in paths if _fits(one, path)]
+    return frozenset(method.upper() for one in found for method in paths[one])
+
+
+def _fits(template: str, path: str) -> bool:
+    return _pattern(template).match(path) is not None
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return compile_path(template)[0]
