@@ -6,7 +6,8 @@
     ...
     await end(app)
 
-It pauses every queue that there is and is not paused; what runs goes on, and enqueueing too.
+It pauses every queue that there is and is not paused; what runs goes on, and enqueueing too. The
+keeper pauses queues that are new meanwhile, within about a second.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
     from conveyor.brokers.base import Broker
 
-__all__ = ["InMaintenance", "Maintenance", "begin", "end", "store_file", "under_maintenance"]
+__all__ = [
+    "InMaintenance",
+    "Maintenance",
+    "begin",
+    "end",
+    "extend",
+    "store_file",
+    "under_maintenance",
+]
 _KIND = _ID = "maintenance"
 
 
@@ -36,6 +45,8 @@ class Maintenance(msgspec.Struct, frozen=True):
     at: float
     queues: tuple[str, ...]
     """Those that it pauses."""
+    known: tuple[str, ...] = ()
+    """Those that it has seen: what a person lets run again meanwhile goes on."""
 
 
 class InMaintenance(ConveyorError):
@@ -48,8 +59,10 @@ _decode = msgspec.msgpack.Decoder(Maintenance).decode
 async def begin(app: Conveyor, *, reason: str = "", by: str = "") -> Maintenance:
     """Pause every queue that is not paused. Raises `InMaintenance` when that was done already."""
     broker = await _broker(app)
-    names = [info.name for info in await broker.inspector.queues() if info.pause is None]
-    made = Maintenance(reason, by, app.clock.time(), tuple(names))
+    queues = await broker.inspector.queues()
+    names = [info.name for info in queues if info.pause is None]
+    known = tuple(info.name for info in queues)
+    made = Maintenance(reason, by, app.clock.time(), tuple(names), known)
     # Written first: who dies in between leaves what `end` needs.
     body = msgspec.msgpack.encode(made)
     if await broker.documents.put(_KIND, _ID, body, 0) is None:
@@ -77,6 +90,29 @@ async def end(app: Conveyor) -> list[str]:
     for name in names:
         await broker.pause(name, None)
     await broker.documents.delete(_KIND, _ID)
+    return names
+
+
+async def extend(broker: Broker) -> list[str]:
+    """Pause the queues that are new since maintenance began, if it goes on; returns their names.
+    The keeper does so in every round. Raises `BrokerError`."""
+    found = (await broker.documents.get(_KIND, [_ID])).get(_ID)
+    if found is None:
+        return []
+    made = _decode(found.body)
+    new = [one for one in await broker.inspector.queues() if one.name not in made.known]
+    if not new:
+        return []
+    names = [one.name for one in new if one.pause is None]
+    more = msgspec.structs.replace(
+        made,
+        queues=(*made.queues, *names),
+        known=(*made.known, *(one.name for one in new)),
+    )
+    if await broker.documents.put(_KIND, _ID, msgspec.msgpack.encode(more), found.version) is None:
+        return []
+    for name in names:
+        await broker.pause(name, _pause_of(made))
     return names
 
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
+from conveyor import Conveyor, maintenance
 from conveyor.brokers.base import Broker, Step
 from conveyor.brokers.url import connect
 from conveyor.core.errors import BrokerUnavailable
@@ -110,6 +112,33 @@ async def test_promotes_what_is_due_and_prunes_what_is_old(
     clock.advance(31)
     assert await keeper.round()
     assert (await broker.inspector.get(later.id)).state is State.QUEUED
+
+
+async def test_queues_that_are_new_during_maintenance_are_paused(
+    broker: Broker, broker_url: str, clock: ManualClock, keeper: Keeper
+) -> None:
+    async def paused() -> dict[str, bool]:
+        queues = await broker.inspector.queues()
+        return {one.name: one.pause is not None for one in queues}
+
+    async def told(*queues: str) -> None:
+        tasks = [lease_of("echo").task for _ in queues]
+        moved = [structs.replace(one, queue=at) for one, at in zip(tasks, queues, strict=True)]
+        await broker.push([NewTask(task) for task in moved])
+
+    await told("old")
+    async with Conveyor(broker_url, clock=clock) as app:
+        await maintenance.begin(app, reason="a new disk", by="ada")
+        await told("new", "wanted")
+        assert await keeper.round()
+        assert await paused() == {"old": True, "new": True, "wanted": True}
+        await broker.pause("wanted", None)
+        assert await keeper.round()
+        assert await paused() == {"old": True, "new": True, "wanted": False}
+        assert sorted(await maintenance.end(app)) == ["new", "old"]
+    await told("newer")
+    assert await keeper.round()
+    assert not any((await paused()).values())
 
 
 # -- leadership

@@ -20,6 +20,7 @@ from conveyor.keeper.pauses import Pauses
 from conveyor.keeper.rescuer import rescue
 from conveyor.keeper.ticker import Ticker
 from conveyor.keeper.watch import ClockWatch
+from conveyor.maintenance import extend
 
 if TYPE_CHECKING:
     from conveyor.brokers.base import Broker
@@ -106,6 +107,7 @@ class Keeper:
         leading = await self._lead()
         if not leading:
             return False
+        await extend(self._broker)
         await self._tidy()
         await self._effects.sweep(self._clock.monotonic())
         if self._clock.monotonic() >= self._trust_from:
