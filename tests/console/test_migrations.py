@@ -45,8 +45,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def on(database: Database, act: Callable[[Connection], Any]) -> Any:
-    async with database.writing() as db:
+async def on(database: Database, act: Callable[[Connection], Any], *, write: bool = False) -> Any:
+    async with database.writing() if write else database.reading() as db:
         return await (await db.connection()).run_sync(act)
 
 
@@ -110,27 +110,46 @@ def differences(connection: Connection) -> list[Any]:
     return list(compare_metadata(context, Base.metadata))
 
 
+class Traffic:
+    """Tasks that come and go, one after the other."""
+
+    def __init__(self, queue: Conveyor) -> None:
+        self._greet = queue.definitions["shop.greet"]
+        self._over = False
+        self._passed = asyncio.Condition()
+        self._handles: list[Any] = []
+
+    async def flow(self) -> None:
+        """Enqueue a task, wait for its end, and so on."""
+        while not self._over:
+            handle = await self._greet.enqueue(f"n{len(self._handles)}")
+            await ended(handle)
+            async with self._passed:
+                self._handles.append(handle)
+                self._passed.notify_all()
+
+    async def another(self) -> None:
+        """Wait until one more task is through."""
+        known = len(self._handles)
+        async with self._passed:
+            await self._passed.wait_for(lambda: len(self._handles) > known)
+
+    async def stop(self) -> list[Any]:
+        """Let no more come; returns the results of all."""
+        await self.another()
+        self._over = True
+        return [await one.result() for one in self._handles]
+
+
 @asynccontextmanager
-async def tasks_run(queue: Conveyor) -> AsyncIterator[None]:
+async def tasks_run(queue: Conveyor) -> AsyncIterator[Traffic]:
     """Tasks come and go all the while; at the end every one of them has succeeded."""
-    greet, over = queue.definitions["shop.greet"], asyncio.Event()
-
-    async def produce() -> list[Any]:
-        handles = [await greet.enqueue("first")]
-        while not over.is_set():
-            handles.append(await greet.enqueue(f"n{len(handles)}"))
-            await ended(handles[-1])
-        return handles
-
+    traffic = Traffic(queue)
     async with at_work(queue), asyncio.TaskGroup() as group:
-        producer = group.create_task(produce())
-        try:
-            yield
-        finally:
-            over.set()
-        handles = await producer
-        results = [await one.result() for one in handles]
-        assert results == ["first", *(f"n{number}" for number in range(1, len(results)))]
+        group.create_task(traffic.flow())
+        yield traffic
+        results = await traffic.stop()
+    assert results == [f"n{number}" for number in range(len(results))]
 
 
 async def test_the_models_are_what_the_revisions_make(database: Database) -> None:
@@ -141,16 +160,18 @@ async def test_the_models_are_what_the_revisions_make(database: Database) -> Non
 async def test_every_revision_goes_up_and_down_with_data_while_tasks_run(
     queue: Conveyor, database: Database
 ) -> None:
-    async with tasks_run(queue):
+    async with tasks_run(queue) as traffic:
         for revision in REVISIONS:
+            await traffic.another()
             before = await on(database, counts)
             assert await schema.upgrade(database, revision)
             after = await on(database, counts)
             assert {name: after[name] for name in before} == before, revision
-            await on(database, fill)
+            await on(database, fill, write=True)
         full = await on(database, counts)
         assert all(full.values()), full
         for revision in [*REVISIONS[-2::-1], "base"]:
+            await traffic.another()
             assert await schema.downgrade(database, revision)
             left = await on(database, counts)
             assert {name: full[name] for name in left} == left, revision
