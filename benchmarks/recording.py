@@ -3,13 +3,14 @@
     python -m benchmarks.recording --queue redis://localhost/0 --database sqlite:////tmp/rec.db
 
 Tasks are leased and settled in bulk, without a worker: what is measured is the recorder. First a
-backlog is drained, then the given rate is held for ten seconds.
+backlog is drained, then another process holds the given rate for ten seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -27,6 +28,8 @@ from conveyor_console.history.recorder import Recorder
 from conveyor_console.kit.clock import SystemClock
 
 _BATCH = 500
+_ENDING = 10
+"""Looks while the feeder ends and makes nothing any more."""
 
 
 class Plant:
@@ -81,24 +84,39 @@ async def main(queue_url: str, database_url: str, count: int, rate: int) -> None
         await recorder.catch_up()
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         print(f"backlog: {count:,} tasks in {took:.1f} s, {count / took:,.0f}/s, CPU {cpu:.1f} s")
-        await _steady(plant, recorder, rate)
+        module = ["-m", "benchmarks.recording", "--queue", queue_url, "--database", database_url]
+        await _steady(recorder, [*module, "--rate", str(rate), "--feed"])
     await database.close()
 
 
-async def _steady(plant: Plant, recorder: Recorder, rate: int) -> None:
+async def _steady(recorder: Recorder, feeding: list[str]) -> None:
+    """Record what another process makes, and look every 50 ms how old the last event in the history
+    is; the feeder makes a portion every 50 ms, so that much of it is the feeder's own."""
+    before = last = (recorder._state or await recorder._load()).event_at
+    feeder = await asyncio.create_subprocess_exec(sys.executable, *feeding)
+    ended = asyncio.create_task(feeder.wait())
     recorder.start()
     behind: list[float] = []
-    began = time.perf_counter()
-    for beat in range(200):
-        await plant.make(rate // 20)
-        made = time.time()
-        ahead = began + (beat + 1) / 20 - time.perf_counter()
-        await asyncio.sleep(max(0, ahead))
-        state = recorder._state or await recorder._load()
-        behind.append(made - state.event_at)
-    took = time.perf_counter() - began
+    while not ended.done():
+        await asyncio.sleep(0.05)
+        if recorder._state is not None:  # None while a batch is being written
+            last = recorder._state.event_at
+        if last > before:
+            behind.append(time.time() - last)
     await recorder.close()
-    print(f"steady: {10 * rate / took:,.0f} tasks/s, behind at most {max(behind):.2f} s")
+    behind = sorted(behind[:-_ENDING])
+    print(f"behind: p50 {behind[len(behind) // 2]:.2f} s, at most {behind[-1]:.2f} s")
+
+
+async def feed(queue_url: str, rate: int) -> None:
+    """Make so many tasks a second, for ten seconds."""
+    async with Conveyor(queue_url) as queue:
+        plant = Plant(queue)
+        began = time.perf_counter()
+        for beat in range(200):
+            await plant.make(rate // 20)
+            await asyncio.sleep(max(0, began + (beat + 1) / 20 - time.perf_counter()))
+        print(f"steady: {10 * rate / (time.perf_counter() - began):,.0f} tasks/s", flush=True)
 
 
 if __name__ == "__main__":
@@ -107,5 +125,9 @@ if __name__ == "__main__":
     parser.add_argument("--database", required=True)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--rate", type=int, default=10_000)
+    parser.add_argument("--feed", action="store_true", help="only make tasks, at the rate")
     options = parser.parse_args()
+    if options.feed:
+        asyncio.run(feed(options.queue, options.rate))
+        sys.exit()
     asyncio.run(main(options.queue, options.database, options.tasks, options.rate))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import (
 
 from conveyor.errors import InvalidOption
 
+_LAZILY = text("SET LOCAL synchronous_commit = off")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -43,10 +44,14 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncSession]:
+    async def writing(self, *, repeatable: bool = False) -> AsyncIterator[AsyncSession]:
         """A session that commits when the block ends, and rolls back when it fails. On SQLite it
-        waits for its turn as the one writer at once, and so never fails in the middle."""
+        waits for its turn as the one writer at once, and so never fails in the middle. What is
+        `repeatable` (it holds its own cursor) does not wait for the disk of the server: a crash
+        of that may take the last commits back, whole and in order, and they are made again."""
         async with self._writing() as session, session.begin():
+            if repeatable and not self.is_sqlite:
+                await session.execute(_LAZILY)
             yield session
 
     async def close(self) -> None:

@@ -201,7 +201,7 @@ class Recorder:
     ) -> None:
         self._state = None  # what is not known to be committed is read again
         once = list({task.info.id: task for task in tasks}.values())
-        async with self._database.writing() as session:
+        async with self._database.writing(repeatable=True) as session:
             await _advance(session, state, values)
             await writing.revive(session, living)
             await writing.write(session, once, self._names, self._waits.of)

@@ -13,7 +13,7 @@ from conveyor_console.kit.sorting import Order
 from conveyor_console.tasks.schemas import TaskPage
 from conveyor_console.tasks.showing import of_history, of_queue
 
-_PATIENCE = 0.02
+_PATIENCE = 0.015
 """Seconds of looking through the history after which a page is what was found by then."""
 
 
