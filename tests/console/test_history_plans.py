@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,22 +23,59 @@ from conveyor_console.history.queries import finished, whole
 from conveyor_console.history.retention import prune
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.sorting import Order, Place, cursor_in
+from tests.servers import PostgresServer
+from tests.servers.postgres import run_in_own_loop
 
+# The archive is made once for each database: one process runs them all.
+pytestmark = pytest.mark.xdist_group("console-archive")
 TASKS = 20_000
 NOW = 1_795_000_000.0
 
 
+def fill_archive(url: str) -> None:
+    """Make the tables and put many tasks into them."""
+
+    async def run() -> None:
+        made = Database(url)
+        try:
+            await schema.upgrade(made)
+            await fill(made, TASKS, NOW)
+            async with made.writing() as session:
+                await session.execute(text("ANALYZE"))
+        finally:
+            await made.close()
+
+    run_in_own_loop(run())
+
+
+@pytest.fixture(scope="module")
+def archive_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("archive") / "console.db"
+    fill_archive(f"sqlite:///{path.as_posix()}")
+    return path
+
+
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    made = Database(database_url)
-    try:
-        await schema.upgrade(made)
-        await fill(made, TASKS, NOW)
-        async with made.writing() as session:
-            await session.execute(text("ANALYZE"))
-        yield made
-    finally:
-        await made.close()
+def archive_url(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
+) -> Iterator[str]:
+    """A copy of the archive."""
+    if database_kind == "sqlite":
+        path = tmp_path / "console.db"
+        shutil.copy(request.getfixturevalue("archive_file"), path)
+        yield f"sqlite:///{path.as_posix()}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create_database(template=server.template("console_archive", fill_archive))
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture
+async def database(archive_url: str) -> AsyncIterator[Database]:
+    made = Database(archive_url)
+    yield made
+    await made.close()
 
 
 async def plans(database: Database, ask: Any) -> list[str]:

@@ -283,7 +283,8 @@ def test_it_drags_in_no_store_and_no_web_framework() -> None:
         # Coverage, which begins before us, keeps its data in SQLite.
         "import sys; before = set(sys.modules); from conveyor.remote import Remote; "
         "Remote('http://127.0.0.1:9', 'cv_x').close(); "
-        "print([m for m in sys.modules.keys() - before if m.partition('.')[0] in {'fastapi', 'starlette', "
+        "new = sys.modules.keys() - before; "
+        "print([m for m in new if m.partition('.')[0] in {'fastapi', 'starlette', "
         "'pydantic', 'sqlalchemy', 'sqlite3', 'asyncpg', 'redis', 'conveyor_console'} "
         "or m in {'conveyor.brokers.' + s for s in ('sqlite', 'postgres', 'redis')}])"
     )
