@@ -277,3 +277,21 @@ async def test_of_two_processes_one_runs_and_one_counts(
         found = await db.get(BulkAction, plan["id"])
         assert found is not None
         assert (found.lot, found.pending) == (1, [])
+
+
+async def test_a_run_looks_further_than_its_plan(
+    operator: Api, running: Running, queue: Conveyor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conveyor_console.bulk_actions.choosing._LOOKS", 1)
+    monkeypatch.setattr("conveyor_console.bulk_actions.choosing._SCANNED", 1_000)
+    monkeypatch.setattr("conveyor_console.history.living._PAGE", 1_000)
+    later = queue.definitions["shop.greet"].with_options(delay=3_600)
+    needle = await later.enqueue("needle")
+    await queue.enqueue_many([later.bind("hay")] * 1_000)
+    plan = await planned(operator, "cancel", "args.name:needle")
+    assert (plan["count"], plan["is_exact"]) == (0, False)
+    await started(operator, plan)
+    for _ in range(4):
+        await running.round()
+    assert (await shown(operator, plan))["done"] == 1
+    assert (await needle.status()).value == "cancelled"

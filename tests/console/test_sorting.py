@@ -95,3 +95,13 @@ def test_a_cursor_that_was_tampered_with_is_refused() -> None:
         bad = cursor_in(Order("wait", False), Place(value, "b"))
         with pytest.raises(Problem):
             LISTING.page(rows, Asked("", "wait", bad, 1), 0.0)
+
+
+async def test_names_of_four_bytes_a_letter_fit_into_cursors(admin: Api) -> None:
+    names = [letter + "\N{HONEYBEE}" * 199 for letter in "ab"]
+    for name in names:
+        await admin.call("POST", "/api-keys", 201, json={"name": name, "scopes": ["tasks:read"]})
+    found = await admin.call("GET", "/api-keys", params={"sort": "name", "limit": 1})
+    rest = {"sort": "name", "cursor": found["next_cursor"]}
+    found["items"] += (await admin.call("GET", "/api-keys", params=rest))["items"]
+    assert [one["name"] for one in found["items"]] == names

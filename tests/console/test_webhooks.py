@@ -196,3 +196,23 @@ async def test_an_endpoint_inside_is_never_reached(admin: Api, delivering: Deliv
     await delivering.send()
     (row,) = (await admin.call("GET", f"{path}/deliveries"))["items"]
     assert "private network" in row["error"]
+
+
+async def test_what_happened_while_there_was_no_endpoint_is_nobodys_news(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, receiver: Receiver, queue: Conveyor
+) -> None:
+    async def cancelled() -> str:
+        sent = await admin.call("POST", "/tasks", 201, json=GREET)
+        await queue.handle(sent["id"]).cancel()
+        return str(sent["id"])
+
+    made = await admin.call("POST", "/webhooks", 201, json=hook)
+    await delivering.round()
+    await admin.call("DELETE", f"/webhooks/{made['webhook']['id']}", 204)
+    await cancelled()
+    await admin.call("POST", "/webhooks", 201, json=hook)
+    await delivering.round()
+    news = await cancelled()
+    await delivering.round()
+    told = [json.loads(got.body)["data"]["tasks"] for got in receiver.got]
+    assert [[task["id"] for task in tasks] for tasks in told] == [[news]]

@@ -82,7 +82,7 @@ async def replace_channel(
 ) -> ChannelOut:
     """Replace a channel."""
     console = console_of(request)
-    channel = await queries.channel_of(db, channel_id)
+    channel = await queries.channel_of(db, channel_id, to_change=True)
     must_match(if_match, channel.version)
     _check_target(console, body)
     await queries.must_be_free(db, AlertChannel, body.name, channel.id)

@@ -30,7 +30,9 @@ class Evaluation:
 
     async def run(self, seen: Snapshot) -> int:
         """Evaluate every rule; returns how many alerts are open."""
-        rules = await self._db.scalars(select(AlertRule).where(AlertRule.enabled))
+        # Shared: who changes a rule waits, so nothing is raised by what the rule said before.
+        enabled = select(AlertRule).where(AlertRule.enabled).order_by(AlertRule.id)
+        rules = (await self._db.scalars(enabled.with_for_update(read=True))).all()
         # Locked: who acknowledges an alert meanwhile waits, and then sees how it stands.
         standings = select(AlertStanding).with_for_update()
         stood = {row.rule_id: row for row in await self._db.scalars(standings)}

@@ -15,20 +15,21 @@ from conveyor_console.alerts.models import (
     AlertStanding,
 )
 from conveyor_console.alerts.schemas import RuleOut, StandingOut
+from conveyor_console.kit.etags import TO_CHANGE
 from conveyor_console.kit.problems import Problem
 
 
-async def rule_of(db: AsyncSession, rule_id: str) -> AlertRule:
+async def rule_of(db: AsyncSession, rule_id: str, *, to_change: bool = False) -> AlertRule:
     """Return a rule. Raises `Problem` 404."""
-    found = await db.get(AlertRule, rule_id)
+    found = await db.get(AlertRule, rule_id, with_for_update=TO_CHANGE if to_change else None)
     if found is None:
         raise Problem(404, "there is no such rule")
     return found
 
 
-async def channel_of(db: AsyncSession, channel_id: str) -> AlertChannel:
+async def channel_of(db: AsyncSession, channel_id: str, *, to_change: bool = False) -> AlertChannel:
     """Return a channel. Raises `Problem` 404."""
-    found = await db.get(AlertChannel, channel_id)
+    found = await db.get(AlertChannel, channel_id, with_for_update=TO_CHANGE if to_change else None)
     if found is None:
         raise Problem(404, "there is no such channel")
     return found

@@ -81,7 +81,7 @@ async def replace_rule(
     if_match: IfMatch = None,
 ) -> RuleOut:
     """Replace a rule. Where it stands is kept, unless it now measures something else."""
-    rule = await queries.rule_of(db, rule_id)
+    rule = await queries.rule_of(db, rule_id, to_change=True)
     must_match(if_match, rule.version)
     _must_be_metric(body.metric)
     await queries.must_be_free(db, AlertRule, body.name, rule.id)
@@ -119,7 +119,7 @@ async def silence_rule(
     """Tell nobody of this rule's alerts for a while; they are still raised and kept. What still
     fires when the silence ends is told then."""
     console = console_of(request)
-    rule = await queries.rule_of(db, rule_id)
+    rule = await queries.rule_of(db, rule_id, to_change=True)
     rule.silenced_until = console.clock.now() + timedelta(seconds=body.seconds)
     rule.silenced_by = who.name[:300]
     await db.flush()
@@ -130,7 +130,7 @@ async def silence_rule(
 @router.delete("/rules/{rule_id}/silence", dependencies=_MANAGES, responses=problems(404))
 async def end_silence(rule_id: PathId, db: Writing, request: Request) -> RuleOut:
     """Tell of this rule's alerts again."""
-    rule = await queries.rule_of(db, rule_id)
+    rule = await queries.rule_of(db, rule_id, to_change=True)
     rule.silenced_until = rule.silenced_by = None
     await db.flush()
     note(request, "alerts.end_silence", f"rule:{rule.id}")
@@ -140,7 +140,7 @@ async def end_silence(rule_id: PathId, db: Writing, request: Request) -> RuleOut
 
 async def _close(db: Writing, request: Request, rule: AlertRule) -> None:
     """Begin anew with a rule: an open alert of it is over."""
-    standing = await db.get(AlertStanding, rule.id)
+    standing = await db.get(AlertStanding, rule.id, with_for_update=True)
     if standing is None:
         return
     if standing.alert_id is not None:

@@ -64,7 +64,9 @@ class Principals:
         found = self._known.get(handle)
         if found is None:
             found = await (self._of_key(handle) if is_key else self._of_session(handle))
-            self._known[handle] = found
+            # What was asked before a change, and answered after it, is old already.
+            if self._at == epoch:
+                self._known[handle] = found
         if found.expires_at is not None and found.expires_at <= now:
             raise BadToken("it has expired")
         if found.key_id is not None:

@@ -13,7 +13,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.bulk_actions.choosing import just_above, preview
+from conveyor_console.bulk_actions.choosing import Preview, just_above, preview
 from conveyor_console.bulk_actions.models import BulkAction, State
 from conveyor_console.bulk_actions.running import Running
 from conveyor_console.bulk_actions.schemas import BulkActionOut, NewBulkAction, RunIn, sample_of
@@ -72,8 +72,9 @@ async def plan_bulk_action(body: NewBulkAction, who: Managing, request: Request)
     except BadQuery as exc:
         raise bad_query(exc) from None
     found = await preview(console, body.action, wanted)
+    plan_id = console.new_id()
     row = BulkAction(
-        id=console.new_id(),
+        id=plan_id,
         action=body.action,
         q=body.q.replace("\x00", "␀"),
         reason=body.reason,
@@ -87,7 +88,7 @@ async def plan_bulk_action(body: NewBulkAction, who: Managing, request: Request)
         count=found.number,
         is_exact=found.is_exact,
         sample=sample_of(found.tasks),
-        before=just_above(found.tasks[0].id) if found.tasks else None,
+        before=_beginning(found, plan_id),
         lot=0,
         pending=[],
         done=0,
@@ -152,6 +153,14 @@ async def abort_bulk_action(action_id: PathId, db: Writing, request: Request) ->
     if row.state not in {State.WAITING, State.RUNNING}:
         raise Problem(409, f"only a run can be aborted, and this is {row.state}")
     return await _stop(request, db, row, State.ABORTED)
+
+
+def _beginning(found: Preview, plan_id: str) -> str | None:
+    """Return the id below which a run begins; None when nothing fits."""
+    if found.tasks:
+        return just_above(found.tasks[0].id)
+    # None among the newest, and more than these were not looked at. Ids are of one order.
+    return None if found.is_exact else plan_id
 
 
 async def _stop(request: Request, db: AsyncSession, row: BulkAction, state: State) -> BulkActionOut:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from conveyor_console.db.base import PREFIX, Base
 from conveyor_console.db.engine import Database
 
+PATIENCE = 5.0
+"""Seconds that a connection, or an answer, is waited for."""
 _READ = "SELECT value FROM console_epoch WHERE id = 1"
 
 
@@ -45,7 +47,7 @@ class Epoch:
         self._next: asyncio.Task[int] | None = None
 
     async def read(self) -> int:
-        """Return the number as it is now."""
+        """Return the number as it is now. Raises `ConnectionError` when it cannot be asked."""
         if self._database.is_sqlite:
             return self._read_sqlite()
         if self._next is None:
@@ -63,10 +65,13 @@ class Epoch:
 
     def _read_sqlite(self) -> int:
         # A read of one row in the page cache: quicker than handing it to a thread.
-        if self._sqlite is None:
-            path = self._database.engine.url.database or ""
-            self._sqlite = sqlite3.connect(path, timeout=5, isolation_level=None)
-        (value,) = self._sqlite.execute(_READ).fetchone()
+        try:
+            if self._sqlite is None:
+                path = self._database.engine.url.database or ""
+                self._sqlite = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            (value,) = self._sqlite.execute(_READ).fetchone()
+        except sqlite3.OperationalError as exc:
+            raise ConnectionError(f"the database does not answer: {exc}") from exc
         return int(value)
 
     async def _after(self, running: asyncio.Task[int] | None) -> int:
@@ -84,12 +89,19 @@ class Epoch:
             try:
                 if self._raw is None:
                     url = self._database.engine.url.set(drivername="postgresql")
-                    self._raw = await asyncpg.connect(url.render_as_string(hide_password=False))
-                return int(await self._raw.fetchval(_READ))
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+                    full = url.render_as_string(hide_password=False)
+                    self._raw = await asyncpg.connect(full, timeout=PATIENCE)
+                return int(await self._raw.fetchval(_READ, timeout=PATIENCE))
+            except (
+                OSError,
+                asyncpg.InterfaceError,
+                asyncpg.PostgresConnectionError,
+                asyncpg.OperatorInterventionError,
+                asyncpg.InsufficientResourcesError,
+            ) as exc:
                 if self._raw is not None:
                     self._raw.terminate()
                 self._raw = None
                 if last:
-                    raise
+                    raise ConnectionError(f"the database does not answer: {exc}") from exc
         raise AssertionError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import sqlite3
 
 from fastapi import FastAPI, Request
@@ -14,7 +16,14 @@ from conveyor_console.kit.problems import NOT_TEXT, Problem, response
 log = logging.getLogger("conveyor.console")
 _NOT_TEXT = frozenset({"22021", "22P05"})
 """What PostgreSQL says to a NUL in a text (SQLSTATE)."""
-_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, ConnectionError)
+_TAKEN = frozenset({"23503", "23505"})
+"""A key that refers to nothing, one that is there already. Of PostgreSQL: on SQLite writers take
+turns, so no other comes between looking and writing."""
+_AWAY = (
+    *(exc.OperationalError, exc.InterfaceError, exc.TimeoutError),
+    *(ConnectionError, TimeoutError, socket.gaierror),
+)
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
 def install(app: FastAPI) -> None:
@@ -22,10 +31,13 @@ def install(app: FastAPI) -> None:
     not answer."""
 
     @app.exception_handler(exc.SQLAlchemyError)
-    @app.exception_handler(ConnectionError)
+    @app.exception_handler(OSError)
     async def failed(request: Request, error: Exception) -> Response:
         if is_no_text(error):
             return response(request, Problem(422, NOT_TEXT))
+        if is_taken(error):
+            detail = "another request made the same, or took away what this one needs: look again"
+            return response(request, Problem(409, detail))
         if is_away(error):
             log.error(
                 "%s %s: the database failed", request.method, request.url.path, exc_info=error
@@ -48,10 +60,20 @@ def is_no_text(error: BaseException) -> bool:
     return cause is not None
 
 
+def is_taken(error: BaseException) -> bool:
+    """Whether another transaction came first: with the same name, or by deleting what this one
+    refers to."""
+    if not isinstance(error, exc.IntegrityError):
+        return False
+    return getattr(error.orig, "sqlstate", None) in _TAKEN
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be asked now."""
     if _code(error) == sqlite3.SQLITE_ERROR:  # a wrong statement is "operational" too
         return False
+    if isinstance(error, OSError) and error.errno in _NO_WAY:
+        return True
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     # asyncpg: it shuts down, or has no connection left (class 53, 57P, 08).
     state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")

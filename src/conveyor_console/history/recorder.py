@@ -35,6 +35,7 @@ LEADERSHIP, _RENEW = 15.0, 5.0
 _EVENTS, _PAGE = 6_000, 2_000
 _FEW = 1_000
 _PAUSE, _GATHER, _LONGEST_BACKOFF = 0.25, 0.1, 5.0
+_AGAIN = "the recorder tries again in %.2g s: %s"
 _FINAL = frozenset(state.value for state in State if state.is_final)
 _FINALS = tuple(state for state in State if state.is_final)
 
@@ -106,13 +107,20 @@ class Recorder:
                 backoff = _PAUSE
             except (ConveyorError, SQLAlchemyError, OSError, Overtaken) as exc:
                 level = logging.INFO if isinstance(exc, Overtaken) else logging.WARNING
-                log.log(level, "the recorder tries again in %.2g s: %s", backoff, exc)
-                self._state = None
-                pause, backoff = backoff, min(_LONGEST_BACKOFF, backoff * 2)
+                log.log(level, _AGAIN, backoff, exc)
+                pause, backoff = self._later(backoff)
+            except Exception as exc:
+                # Whatever it is: without the recorder the history would stand still unseen.
+                log.warning(_AGAIN, backoff, repr(exc), exc_info=exc)
+                pause, backoff = self._later(backoff)
             if pause > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._stop.wait()
+
+    def _later(self, backoff: float) -> tuple[float, float]:
+        self._state = None
+        return backoff, min(_LONGEST_BACKOFF, backoff * 2)
 
     async def beat(self) -> float:
         """Write one batch if this one leads; returns the seconds to wait before the next."""

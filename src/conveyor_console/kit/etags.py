@@ -14,6 +14,10 @@ IfMatch = Annotated[
     Header(alias="If-Match", max_length=1_000, description="The `ETag` of what was read, or `*`."),
 ]
 
+TO_CHANGE: dict[str, bool] = {"key_share": True}
+"""How a row that is about to be changed is locked (`FOR NO KEY UPDATE`), so that what it is
+compared with stays true until the commit; rows that only refer to it can be added meanwhile."""
+
 
 def etag_of(version: int) -> str:
     """Return the entity tag of a row at this version."""

@@ -25,7 +25,7 @@ Search = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
 Cursor = Annotated[
-    str | None, Query(max_length=1_000, description="`next_cursor` of the page before.")
+    str | None, Query(max_length=4_000, description="`next_cursor` of the page before.")
 ]
 
 

@@ -16,14 +16,14 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.console import Console
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.etags import IfMatch, etag_of, must_match
+from conveyor_console.kit.etags import TO_CHANGE, IfMatch, etag_of, must_match
 from conveyor_console.kit.outgoing import Refused
 from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 from conveyor_console.webhooks.collecting import TOPICS, Collector
 from conveyor_console.webhooks.delivering import Delivering
-from conveyor_console.webhooks.models import Webhook, WebhookDelivery
+from conveyor_console.webhooks.models import Webhook, WebhookCursor, WebhookDelivery
 from conveyor_console.webhooks.schemas import (
     DeliveryOut,
     Rotation,
@@ -65,8 +65,12 @@ async def create_webhook(
     """Make an endpoint. Its secret is shown only here."""
     console = console_of(request)
     _check(console, body)
-    if len(list(await db.scalars(select(Webhook.id).limit(MOST)))) >= MOST:
+    others = (await db.scalars(select(Webhook.id).limit(MOST))).all()
+    if len(others) >= MOST:
         raise Problem(409, f"there are {MOST} endpoints already")
+    if not others:
+        # Without endpoints nobody reads on: what happened meanwhile is nobody's news.
+        await db.execute(delete(WebhookCursor))
     now, webhook_id, secret = console.clock.now(), console.new_id(), make_secret()
     row = Webhook(
         id=webhook_id,
@@ -105,7 +109,7 @@ async def replace_webhook(
 ) -> WebhookOut:
     """Change an endpoint; its secret stays."""
     console = console_of(request)
-    row = await _webhook(db, webhook_id)
+    row = await _webhook(db, webhook_id, to_change=True)
     must_match(if_match, row.version)
     _check(console, body)
     before = {name: getattr(row, name) for name in WebhookIn.model_fields}
@@ -138,7 +142,7 @@ async def rotate_secret(
 ) -> WebhookMade:
     """Make a new secret, shown only here. For a while both sign: a signature has a `v1` of each."""
     console = console_of(request)
-    row = await _webhook(db, webhook_id)
+    row = await _webhook(db, webhook_id, to_change=True)
     secret, now = make_secret(), console.clock.now()
     row.former_sealed = row.secret_sealed
     row.former_until = now + timedelta(seconds=body.overlap_seconds)
@@ -208,8 +212,8 @@ async def replay(
     return DeliveryOut.model_validate(made)
 
 
-async def _webhook(db: AsyncSession, webhook_id: str) -> Webhook:
-    found = await db.get(Webhook, webhook_id)
+async def _webhook(db: AsyncSession, webhook_id: str, *, to_change: bool = False) -> Webhook:
+    found = await db.get(Webhook, webhook_id, with_for_update=TO_CHANGE if to_change else None)
     if found is None:
         raise Problem(404, "there is no such webhook")
     return found
