@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, update
 
+from conveyor_console.auth.accounts import normal_email
 from conveyor_console.auth.models import Role, Session, User
 from conveyor_console.auth.tokens import digest_of
 from conveyor_console.console import Console
@@ -38,6 +39,21 @@ async def test_a_sign_in_says_who_one_is(app: FastAPI, granted: dict[str, Any]) 
 
 async def test_addresses_are_the_same_in_any_case(nobody: Api, users: dict[Role, str]) -> None:
     await nobody.call("POST", "/auth/login", json={**ADA, "email": " Admin@Example.COM "})
+
+
+async def test_one_signs_in_by_the_address_one_registered(
+    nobody: Api, console: Console, users: dict[Role, str]
+) -> None:
+    """Accounts are kept by one spelling of it: domains in letters, characters composed."""
+    asked = {"email": "Ada@xn--bcher-kva.example", "password": PASSWORD}
+    async with console.database.writing() as db:
+        await db.execute(
+            update(User)
+            .where(User.id == users[Role.ADMIN])
+            .values(email=normal_email(asked["email"]))
+        )
+    await nobody.call("POST", "/auth/login", json=asked)
+    await nobody.call("POST", "/auth/login", json={**asked, "email": "ada@bücher.example"})
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     """Sign in with e-mail and password."""
     console = console_of(request)
     origin = _origin(request, console)
-    account = body.email.strip().lower()
+    account = accounts.asked_email(body.email)
     wait = console.throttle.wait(account, origin.ip)
     if wait > 0:
         seconds = int(wait) + 1

@@ -29,6 +29,15 @@ def normal_email(text: str) -> str:
     return found.normalized.lower()
 
 
+def asked_email(text: str) -> str:
+    """Return the address under which whoever signs in may be kept: what is no address is nobody's
+    and is refused like any other."""
+    try:
+        return normal_email(text.strip())
+    except InvalidOption:
+        return text.strip().lower()
+
+
 def weakness(password: str, email: str) -> str | None:
     """Say what is wrong with a new password, None when nothing (NIST SP 800-63B §5.1.1.2: length
     and a list of what everybody tries, no rules about characters)."""
