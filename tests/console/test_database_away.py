@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
 
 from conveyor_console.console import Console
 from conveyor_console.db.engine import Database
@@ -73,3 +74,20 @@ async def test_a_server_that_never_answers_is_not_waited_for(
         await database.close()
         server.close()
         await server.wait_closed()
+
+
+async def test_whoever_was_in_the_way_of_another_may_try_again(
+    app: FastAPI, console: Console, admin: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What PostgreSQL says when it ends a deadlock."""
+    original: Any = Exception("deadlock detected")
+    original.sqlstate = "40P01"
+
+    def crossed(*_: Any) -> Any:
+        raise DBAPIError("UPDATE", {}, original)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "reading", crossed)
+        answer = await admin.http.get("/api/v1/users")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "send it again" in answer.json()["detail"]

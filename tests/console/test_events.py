@@ -52,6 +52,22 @@ async def test_a_stream_goes_on_where_it_was_left(
         assert [task["id"] for task in told["data"]["tasks"]] == [second["id"]]
 
 
+async def test_more_notices_at_once_than_a_page_are_all_told(
+    console: Console, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "PAGE", 3)
+    follower = notices.Follower(clock.now())
+    clock.advance(1)
+    wanted: list[int] = []
+    for count in (0, 8, 2, 3):
+        for _ in range(count):
+            wanted.append(len(wanted))
+            await _notice(console, clock, "alerts.firing", {"n": wanted[-1]})
+        async with console.database.reading() as db:
+            told = [one.data["n"] for one in await follower.read(db)]
+        assert told == wanted[len(wanted) - count :]
+
+
 async def test_notices_are_told_also_to_those_who_were_away(
     app: FastAPI, token: str, console: Console, clock: TestClock
 ) -> None:

@@ -38,6 +38,9 @@ def install(app: FastAPI) -> None:
         if is_taken(error):
             detail = "another request made the same, or took away what this one needs: look again"
             return response(request, Problem(409, detail))
+        if is_crossed(error):
+            detail = "another request was in the way and nothing was done: send it again"
+            return response(request, Problem(503, detail, headers={"Retry-After": "1"}))
         if is_away(error):
             log.error(
                 "%s %s: the database failed", request.method, request.url.path, exc_info=error
@@ -68,6 +71,12 @@ def is_taken(error: BaseException) -> bool:
     return getattr(error.orig, "sqlstate", None) in _TAKEN
 
 
+def is_crossed(error: BaseException) -> bool:
+    """Whether PostgreSQL ended this transaction for the sake of another one (class 40: deadlocks,
+    serialization): it may simply be repeated."""
+    return _state(error).startswith("40")
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be asked now."""
     if _code(error) == sqlite3.SQLITE_ERROR:  # a wrong statement is "operational" too
@@ -76,8 +85,12 @@ def is_away(error: BaseException) -> bool:
         return True
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     # asyncpg: it shuts down, or has no connection left (class 53, 57P, 08).
-    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
-    return lost or isinstance(error, _AWAY) or state.startswith(("08", "53", "57P"))
+    return lost or isinstance(error, _AWAY) or _state(error).startswith(("08", "53", "57P"))
+
+
+def _state(error: BaseException) -> str:
+    """Return what PostgreSQL said (SQLSTATE), nothing when it was not PostgreSQL."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
 
 
 def _code(error: BaseException) -> int | None:

@@ -121,6 +121,8 @@ class Live:
         after = datetime.fromtimestamp(notice_at, UTC)
         async with self._database.reading() as db:
             told = await notices.since(db, after)
+        if len(told) == notices.PAGE:
+            return [frames.resync("too far behind", until)]
         for one in told:
             if after < one.at and one.at.timestamp() <= self._notice_at:
                 found += [_notice_frame(one, until)] if _topic(one) in topics else []

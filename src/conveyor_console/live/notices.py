@@ -3,7 +3,7 @@ replica's streams and the webhooks read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from conveyor_console.db.base import PREFIX, Base, Id, Json, Moment
 
 KEPT = timedelta(days=3)
+PAGE = 500
 LATE = timedelta(seconds=5)
 """How late a notice may be seen after it was written: its transaction commits afterwards."""
 
@@ -37,12 +38,26 @@ def add(
     db.add(Notice(id=notice_id, at=at, topic=topic, data=dict(data)))
 
 
-async def since(db: AsyncSession, at: datetime, limit: int = 500) -> list[Notice]:
-    """Return the notices of this moment and later, the oldest first."""
+async def since(db: AsyncSession, at: datetime, after_id: str = "") -> list[Notice]:
+    """Return the next notices, at most `PAGE`: those of this moment with a greater id, and later
+    ones, the oldest first."""
+    same = (Notice.at == at) & (Notice.id > after_id)
     found = await db.scalars(
-        select(Notice).where(Notice.at >= at).order_by(Notice.at, Notice.id).limit(limit)
+        select(Notice)
+        .where(Notice.at >= at, (Notice.at > at) | same)
+        .order_by(Notice.at, Notice.id)
+        .limit(PAGE)
     )
     return list(found)
+
+
+async def pages(db: AsyncSession, at: datetime) -> AsyncIterator[list[Notice]]:
+    """Yield the notices of this moment and later, a page at a time."""
+    page = await since(db, at)
+    yield page
+    while len(page) == PAGE:
+        page = await since(db, page[-1].at, page[-1].id)
+        yield page
 
 
 async def prune(db: AsyncSession, now: datetime) -> None:
@@ -60,7 +75,10 @@ class Follower:
 
     async def read(self, db: AsyncSession) -> list[Notice]:
         """Return those after the start that were not returned yet."""
-        found = [one for one in await since(db, self._from - LATE) if one.id not in self._seen]
+        found: list[Notice] = []
+        # Of a page that is known already, the news may be on the next one.
+        async for page in pages(db, self._from - LATE):
+            found += (one for one in page if one.id not in self._seen)
         for one in found:
             self._seen[one.id] = one.at
             self._from = max(self._from, one.at)

@@ -66,15 +66,15 @@ class Collector:
 
     async def tell_of_notices(self, cursor: WebhookCursor, endpoints: Sequence[Webhook]) -> None:
         """Tell of what happened in the console itself."""
-        found = await notices.since(self._db, cursor.notices - notices.LATE)
         # What was there before the first reading is old; what is late was not told yet.
-        known = await self._told([one.id for one in found])
-        for one in found:
-            for endpoint in endpoints:
-                fresh = (endpoint.id, one.id) not in known and one.at >= endpoint.created_at
-                if fresh and one.topic in endpoint.topics:
-                    self.add(endpoint.id, one.topic, one.data, one.id, at=one.at)
-            cursor.notices = max(cursor.notices, one.at)
+        async for page in notices.pages(self._db, cursor.notices - notices.LATE):
+            known = await self._told([one.id for one in page])
+            for one in page:
+                for endpoint in endpoints:
+                    fresh = (endpoint.id, one.id) not in known and one.at >= endpoint.created_at
+                    if fresh and one.topic in endpoint.topics:
+                        self.add(endpoint.id, one.topic, one.data, one.id, at=one.at)
+                cursor.notices = max(cursor.notices, one.at)
 
     async def _told(self, sources: Sequence[str]) -> set[tuple[str, str]]:
         rows = await self._db.execute(
