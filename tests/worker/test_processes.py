@@ -228,6 +228,18 @@ async def test_an_idle_process_is_ended(tmp_path: Path) -> None:
     await pool.close()
 
 
+async def test_a_process_that_was_told_to_end_gets_no_task(tmp_path: Path) -> None:
+    pool = ProcessPool(TARGET, 2, idle=0.0)
+    pids = []
+    for _ in range(4):
+        pids.append(await pid_from(pool))
+        # Its time is over, but it has not ended yet.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(set(pids)) == 4
+    await pool.close()
+
+
 async def test_an_app_that_cannot_be_imported_is_said_so() -> None:
     pool = ProcessPool("tests.worker.nowhere:app", 1)
     with pytest.raises(ProcessUnusable, match="nowhere"):

@@ -110,7 +110,8 @@ class ProcessPool:
     async def close(self) -> None:
         """End every process and wait for that."""
         self._closed = True
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().stay()
         if self._all:
             await asyncio.wait([asyncio.create_task(p.terminate(self._grace)) for p in self._all])
 
@@ -149,7 +150,7 @@ class ProcessPool:
             raise ProcessUnusable("the worker is shutting down")
         if self._idle and not fresh:
             process = self._idle.pop()
-            process.leave_in(None)
+            process.stay()
             return process
         try:
             process = PoolProcess(self._setup)
@@ -161,13 +162,18 @@ class ProcessPool:
 
     def _put_back(self, process: PoolProcess, fresh: bool) -> None:
         if fresh or process.gone or self._closed:
-            process.leave_in(0.0)
+            process.leave()
         else:
             self._idle.append(process)
-            process.leave_in(self._idle_seconds)
+            process.leave_in(self._idle_seconds, lambda: self._dismiss(process))
+
+    def _dismiss(self, process: PoolProcess) -> None:
+        # Out of the list first: between the signal and its end it would be handed a task to kill.
+        self._idle.remove(process)
+        process.leave()
 
     def _forget(self, process: PoolProcess) -> None:
-        process.leave_in(None)
+        process.stay()
         self._all.discard(process)
         if process in self._idle:
             self._idle.remove(process)
@@ -233,13 +239,20 @@ class PoolProcess:
         if not self.gone:
             self._spawned.kill()
 
-    def leave_in(self, seconds: float | None) -> None:
-        """End it after so many seconds of idleness; None: not."""
+    def leave(self) -> None:
+        """Tell it to end; it runs nothing."""
+        if not self.gone:
+            self._spawned.signal(signal.SIGTERM)
+
+    def leave_in(self, seconds: float, dismiss: Callable[[], None]) -> None:
+        """After so many seconds of idleness, `dismiss` it."""
+        self._timer = self._loop.call_later(seconds, dismiss)
+
+    def stay(self) -> None:
+        """Its idleness is over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if seconds is not None and not self.gone:
-            self._timer = self._loop.call_later(seconds, self._spawned.signal, signal.SIGTERM)
 
     def _hear(self, body: bytes) -> None:
         message = decode_from_process(body)
