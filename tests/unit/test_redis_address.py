@@ -1,16 +1,13 @@
 """Redis URLs: every shape of an address, and what makes no sense."""
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio.connection import Connection, SSLConnection
 
 from conveyor.brokers.base import Broker
 from conveyor.brokers.redis.address import Address, parse
 from conveyor.brokers.redis.broker import RedisBroker
-from conveyor.brokers.redis.link import new_connection
 from conveyor.brokers.url import connect
 from conveyor.core.errors import InvalidURL
 from conveyor.core.task import NewTask, State, Task
@@ -72,15 +69,6 @@ def a_task() -> Task:
 )
 def test_what_a_url_says(url: str, address: Address) -> None:
     assert parse(url) == address
-
-
-def test_tls_checks_the_certificate() -> None:
-    plain = new_connection(parse("redis://host"), "host", 6379)
-    secure = new_connection(parse("rediss://host?ca=/ca.pem"), "host", 6379)
-    assert type(plain) is Connection
-    assert isinstance(secure, SSLConnection)
-    assert (secure.cert_reqs, secure.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert secure.ca_certs == "/ca.pem"
 
 
 async def test_a_unix_socket(valkey: ValkeyServer) -> None:

@@ -35,7 +35,6 @@ ConveyorError
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class UnknownTask(ConveyorError, LookupError):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=3, cutoff=0.5) or _same_end(name, names)
+        near = _close(name, names) or _same_end(name, names)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         if not near and names:
             hint = f"; known here: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
@@ -83,12 +82,19 @@ class UnknownTask(ConveyorError, LookupError):
         self.name = name
 
 
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    # Most processes never need it.
+    from difflib import get_close_matches
+
+    return get_close_matches(name, known, n=3, cutoff=0.5)
+
+
 def _same_end(name: str, known: list[str]) -> list[str]:
     """Names whose last part is like the last part of `name`: the module was left out."""
     ends: dict[str, list[str]] = {}
     for entry in known:
         ends.setdefault(entry.rpartition(".")[2], []).append(entry)
-    near = get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.5)
+    near = _close(name.rpartition(".")[2], ends)
     return [entry for end in near for entry in ends[end]][:3]
 
 
@@ -104,7 +110,7 @@ class ScheduleNotFound(ConveyorError, LookupError):
     """No schedule has this name; the message offers the nearest ones where they are known."""
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
-        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+        near = _close(name, sorted(known))
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         super().__init__(f"no schedule is named {name!r}{hint}")
         self.name = name

@@ -6,7 +6,6 @@ an int fits a float. Only two annotations that cannot meet in any form are a mis
 
 from __future__ import annotations
 
-import dataclasses
 import types
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date, datetime, time
@@ -93,5 +92,5 @@ def _form_of_class(kind: type) -> frozenset[str]:
         return frozenset({"array"})
     if issubclass(kind, msgspec.Struct):
         return frozenset({"array" if kind.__struct_config__.array_like else "map"})
-    is_model = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
+    is_model = hasattr(kind, "__dataclass_fields__") or hasattr(kind, "model_fields")
     return frozenset({"map"}) if is_model or issubclass(kind, (dict, Mapping)) else _ANYTHING

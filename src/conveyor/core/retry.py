@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import isnan
 from typing import Any
 
@@ -153,6 +152,9 @@ def _seconds(asked: Any, now: float) -> float | None:
     except (TypeError, ValueError, OverflowError):
         pass
     try:
+        # Few answers hold a date, and reading one takes a dozen modules.
+        from email.utils import parsedate_to_datetime
+
         return _bounded(parsedate_to_datetime(str(asked)).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from conveyor.core.amounts import seconds
-from conveyor.core.cron import cron as cron_of
-from conveyor.core.cron import is_shown_twice, time_zone
 from conveyor.core.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from conveyor.core.cron import Cron
 
 LEAST_EVERY = 0.1
 """Seconds between the fires of the fastest grid."""
@@ -35,7 +37,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
             return (round(moment * _MICROS) // period + 1) * period / _MICROS
         if self.cron is None:
             return None
-        found = cron_of(self.cron, self.tz).after(_utc(moment))
+        found = _cron(self.cron, self.tz).after(_utc(moment))
         return None if found is None else found.timestamp()
 
     def between(self, after: float, until: float, limit: int) -> list[float]:
@@ -93,7 +95,7 @@ def timing(
             raise InvalidOption(f"tz={tz!r}: a grid of seconds has no time zone; use cron for one")
         return Timing(every=period)
     found = Timing(cron=" ".join((cron or "").split()), tz="UTC" if tz is None else tz)
-    cron_of(found.cron or "", found.tz)  # raises for what makes no sense
+    _cron(found.cron or "", found.tz)  # raises for what makes no sense
     return found
 
 
@@ -103,6 +105,8 @@ def preview(when: Timing, start: float, count: int) -> list[Fire]:
 
 
 def _fire(when: Timing, at: float) -> Fire:
+    from conveyor.core.cron import is_shown_twice, time_zone
+
     zone = time_zone(when.tz)
     moment = _utc(at)
     local = moment.astimezone(zone)
@@ -111,14 +115,21 @@ def _fire(when: Timing, at: float) -> Fire:
     wall = local.replace(tzinfo=None, fold=0)
     if is_shown_twice(wall, zone):
         return Fire(moment, local, "second time the clocks show it" if local.fold else _first(when))
-    if not cron_of(when.cron, when.tz).matches(wall):
+    if not _cron(when.cron, when.tz).matches(wall):
         return Fire(moment, local, "moved: the clocks leap over its time")
     return Fire(moment, local)
 
 
 def _first(when: Timing) -> str:
-    once = cron_of(when.cron or "", when.tz).is_fixed
+    once = _cron(when.cron or "", when.tz).is_fixed
     return "first time the clocks show it" + (", and the only fire" if once else "")
+
+
+def _cron(expression: str, tz: str) -> Cron:
+    # Most workers see no cron expression in their lives: zones and calendars can wait.
+    from conveyor.core.cron import cron
+
+    return cron(expression, tz)
 
 
 def _utc(moment: float) -> datetime:

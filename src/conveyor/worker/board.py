@@ -15,7 +15,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from collections import deque
 from contextlib import suppress
 from math import inf
@@ -219,6 +218,9 @@ def _temporary_file() -> IO[bytes]:
     """Open a file that `Board.create` removes itself, in memory where the system offers that, so
     that a busy disk cannot stall a write.
     """
+    # Only who makes a board needs it, not the child that opens it.
+    import tempfile
+
     shared = Path("/dev/shm")  # noqa: S108 - the name that no one else can guess follows
     for folder in (shared, None) if shared.is_dir() else (None,):
         with suppress(OSError):

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from conveyor.brokers.redis.faults import FAULTS
 from conveyor.brokers.redis.server import hang_up
 from conveyor.brokers.redis.stepping import Seat
 from conveyor.brokers.redis.store import Store
+from conveyor.brokers.redis.wire import ReplyError, pack
 from conveyor.core.errors import BrokerError
 
 _WAIT = 1
@@ -90,18 +89,19 @@ class Bells:
 
     async def _listen_once(self, queues: tuple[str, ...]) -> None:
         roots = {self._key(queue): queue for queue in queues}
+        wait = pack(("BLPOP", *roots, _WAIT))
         connection = await self._store.link.dial(self._store.root(queues[0]))
         try:
             while True:
-                await connection.send_command("BLPOP", *roots, _WAIT, check_health=False)
+                await connection.send([wait])
                 async with asyncio.timeout(_WAIT + _SLACK):
-                    rung = await connection.read_response()
+                    rung = await connection.reply()
+                if isinstance(rung, ReplyError):
+                    # UNBLOCKED, MOVED or READONLY: the queue lives elsewhere now.
+                    raise rung
                 if rung:
                     self._seat.rung.add(roots[rung[0]])
                     self._ring()
-        except ResponseError as exc:
-            # UNBLOCKED, MOVED or READONLY: the queue lives elsewhere now.
-            raise ConnectionError(str(exc)) from exc
         finally:
             await hang_up(connection)
 

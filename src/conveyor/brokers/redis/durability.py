@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from conveyor.brokers.redis.server import Argument
 from conveyor.brokers.redis.store import Store
+from conveyor.brokers.redis.wire import Argument
 from conveyor.core.errors import DurabilityUnmet
 
 log = logging.getLogger("conveyor.redis")

@@ -1,22 +1,18 @@
-"""From what redis-py raises to what a broker may raise: one sentence, and never a password."""
+"""From what a connection raises to what a broker may raise: one sentence, and never a password."""
 
 from __future__ import annotations
 
 import errno
 import socket
 
-from redis import exceptions as redis_errors
-
+from conveyor.brokers.redis.wire import ReplyError
 from conveyor.core.errors import BrokerError, BrokerFull, BrokerUnavailable
 
-FAULTS = (redis_errors.RedisError, OSError, TimeoutError)
+FAULTS = (ReplyError, OSError, TimeoutError)
 """All that a conversation with a server may raise."""
-_NO_LOGIN = (
-    redis_errors.AuthenticationError,
-    redis_errors.AuthorizationError,
-    redis_errors.NoPermissionError,
-)
-_SILENT = (redis_errors.TimeoutError, TimeoutError)
+_NO_LOGIN = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
+_NO_LOGIN_WORDS = ("AUTH", "'auth'", "invalid password")
+"""Of older servers, whose errors about it have no code of their own."""
 _AWAY = {
     "READONLY": "is a replica and takes no writes; the primary may just have moved",
     "BUSY": "is busy with a script of somebody else",
@@ -48,14 +44,7 @@ def translate(error: BaseException, where: str, *, sent: bool = False) -> Broker
     """
     if isinstance(error, BrokerError):
         return error
-    if isinstance(error, _NO_LOGIN):
-        return BrokerUnavailable(
-            f"Redis at {where} refused the login: {_first_line(error)}; "
-            "check user, password and ACL in the broker URL"
-        )
-    if isinstance(error, redis_errors.BusyLoadingError):
-        return BrokerUnavailable(f"Redis at {where} {_AWAY['LOADING']}; it is safe to try again")
-    if isinstance(error, redis_errors.ResponseError):
+    if isinstance(error, ReplyError):
         return _answered(error, where)
     kind = Unanswered if sent else BrokerUnavailable
     return kind(f"Redis at {where} {_absent(error)}")
@@ -63,14 +52,17 @@ def translate(error: BaseException, where: str, *, sent: bool = False) -> Broker
 
 def is_demoted(error: object) -> bool:
     """Whether the server says that it is no primary any more."""
-    return isinstance(error, redis_errors.ReadOnlyError) or (
-        isinstance(error, redis_errors.ResponseError) and "READONLY" in str(error)
-    )
+    return isinstance(error, ReplyError) and "READONLY" in str(error)
 
 
-def _answered(error: redis_errors.ResponseError, where: str) -> BrokerError:
-    code = getattr(error, "status_code", None)
-    text = f"{code} {error}" if code else str(error)
+def _answered(error: ReplyError, where: str) -> BrokerError:
+    text = str(error)
+    if _is_about_the_login(error):
+        why = text.partition(" ")[2].splitlines()[0].rstrip(".")
+        return BrokerUnavailable(
+            f"Redis at {where} refused the login: {why}; "
+            "check user, password and ACL in the broker URL"
+        )
     # Older servers wrap what a script met: "Error running script (…): @user_script:1: -OOM …".
     if "OOM " in text or "used memory > 'maxmemory'" in text:
         return BrokerFull(
@@ -88,22 +80,20 @@ def _answered(error: redis_errors.ResponseError, where: str) -> BrokerError:
 
 
 def _absent(error: BaseException) -> str:
-    if isinstance(error, _SILENT):
+    if isinstance(error, TimeoutError):
         return "did not answer in time"
-    if isinstance(error, redis_errors.RedisClusterException) and "mode is not" in str(error):
-        return "is no cluster: write redis:// for a single server"
     return f"cannot be reached: {_why(error)}; is it running there?"
 
 
 def _why(error: BaseException) -> str:
-    """Return the operating system's own words where there are some: redis-py repeats the address
-    around them."""
-    cause = error if isinstance(error, OSError) else error.__context__
-    told = isinstance(cause, OSError) and cause.errno
+    """Return a word for it where there is one: most errors repeat the address around theirs."""
+    told = isinstance(error, OSError) and error.errno
     if told in _WORDS:
         return _WORDS[told]
-    return _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _is_about_the_login(error: ReplyError) -> bool:
+    return error.code in _NO_LOGIN or (
+        error.code == "ERR" and any(word in str(error) for word in _NO_LOGIN_WORDS)
+    )

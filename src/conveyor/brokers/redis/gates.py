@@ -14,8 +14,9 @@ import msgspec
 
 from conveyor.brokers.gates import GateInfo, Standing
 from conveyor.brokers.redis.records import encode, task_from, unpack_id
-from conveyor.brokers.redis.server import Argument, Command
+from conveyor.brokers.redis.server import Command
 from conveyor.brokers.redis.store import Store, pairs
+from conveyor.brokers.redis.wire import Argument
 from conveyor.core.gates import Gate, GateState
 from conveyor.core.task import Pause
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
-
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, ResponseError
+from typing import Any, NamedTuple
 
 from conveyor.brokers.redis.faults import FAULTS, Unanswered, is_demoted, translate
 from conveyor.brokers.redis.scripts import Script, script
+from conveyor.brokers.redis.wire import Argument, Wire, code_of, pack
 from conveyor.core.errors import BrokerUnavailable
 
 CONNECTIONS = 32
 """At most so many conversations at a time with one server; more wait their turn."""
 _BYTES_PER_SECOND = 10_000_000
 """What is sent gets so much more time: a thousand tasks of 256 KB may take more than 2 s."""
-_FRESH = 0.001
-"""Seconds for which a connection that just answered is believed to be alive."""
-Argument = bytes | str | int
 _READERS = frozenset(
     {
         "counts",
@@ -64,14 +58,11 @@ class Server:
     in messages; `timeout` (seconds) bounds every conversation, connecting included.
     """
 
-    def __init__(
-        self, dial: Callable[[], Awaitable[AbstractConnection]], where: str, timeout: float
-    ) -> None:
+    def __init__(self, dial: Callable[[], Awaitable[Wire]], where: str, timeout: float) -> None:
         self.where = where
         self._dial = dial
         self._timeout = timeout
-        self._idle: list[tuple[AbstractConnection, float]] = []
-        """With the loop's time of their return."""
+        self._idle: list[Wire] = []
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._closed = False
 
@@ -100,7 +91,7 @@ class Server:
                     replies = await _converse(connection, commands, manner, packed)
                 except BaseException:
                     # Replies may be on their way that the next one would take for its own.
-                    await connection.disconnect(nowait=True)
+                    connection.drop()
                     raise
                 await self._give_back(connection)
         except FAULTS as exc:
@@ -110,7 +101,7 @@ class Server:
             await self.drop()
         return replies
 
-    async def dial(self) -> AbstractConnection:
+    async def dial(self) -> Wire:
         """Return a connection of your own; disconnect it yourself. Raises `BrokerUnavailable`."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -121,40 +112,31 @@ class Server:
     async def drop(self) -> None:
         """Close what is not lent out: the server went away or changed its role."""
         idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            await connection.disconnect(nowait=True)
+        for connection in idle:
+            connection.drop()
 
     async def close(self) -> None:
         """Close every connection, those that are lent out when they come back."""
         self._closed = True
         idle, self._idle = self._idle, []
-        for connection, _ in idle:
+        for connection in idle:
             await hang_up(connection)
 
-    async def _take(self) -> AbstractConnection:
+    async def _take(self) -> Wire:
         if self._closed:
             raise BrokerUnavailable(f"the connection to Redis at {self.where} was closed here")
         while self._idle:
-            connection, since = self._idle.pop()
-            usable = False
-            try:
-                if asyncio.get_running_loop().time() - since > _FRESH:
-                    # Let the loop hear that the server has hung up, before and not after we send.
-                    await asyncio.sleep(0)
-                    await asyncio.sleep(0)
-                usable = await _is_usable(connection)
-            finally:
-                if not usable:
-                    await connection.disconnect(nowait=True)
-            if usable:
+            connection = self._idle.pop()
+            if connection.is_usable():
                 return connection
+            connection.drop()
         return await self._dial()
 
-    async def _give_back(self, connection: AbstractConnection) -> None:
+    async def _give_back(self, connection: Wire) -> None:
         if self._closed:
             await hang_up(connection)
-        elif connection.is_connected:
-            self._idle.append((connection, asyncio.get_running_loop().time()))
+        else:
+            self._idle.append(connection)
 
 
 class _Manner(NamedTuple):
@@ -166,27 +148,21 @@ class _Manner(NamedTuple):
     by_sha: bool = True
 
 
-async def _is_usable(connection: AbstractConnection) -> bool:
-    # A reset shows at the transport only; a proper end (or what nobody asked for) can be read.
-    writer = connection._writer
-    return writer is not None and not writer.is_closing() and not await connection.can_read()
-
-
-async def hang_up(connection: AbstractConnection) -> None:
+async def hang_up(connection: Wire) -> None:
     """Close a connection properly, within a second: the other side may be gone."""
     with suppress(*FAULTS):
         async with asyncio.timeout(1.0):
-            await connection.disconnect()
+            await connection.close()
 
 
 async def _converse(
-    connection: AbstractConnection,
+    connection: Wire,
     commands: Sequence[Command],
     manner: _Manner,
     packed: list[bytes],
 ) -> list[Any]:
     replies = await _exchange(connection, commands, manner, packed)
-    unknown = [k for k, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    unknown = [k for k, reply in enumerate(replies) if code_of(reply) == "NOSCRIPT"]
     if unknown:
         # A restart, a failover or SCRIPT FLUSH: sending the source teaches the server again.
         again = [commands[k] for k in unknown]
@@ -198,25 +174,25 @@ async def _converse(
 
 
 async def _exchange(
-    connection: AbstractConnection,
+    connection: Wire,
     commands: Sequence[Command],
     manner: _Manner,
     packed: list[bytes],
 ) -> list[Any]:
-    await connection.send_packed_command(packed, check_health=False)
+    await connection.send(packed)
     if manner.atomic:
         for _ in range(1 + len(commands)):
-            await _reply(connection)
-        results = await _reply(connection)
+            await connection.reply()
+        results = await connection.reply()
         replies = results if isinstance(results, list) else [results] * len(commands)
     else:
         replies = []
         for _ in commands:
             if manner.asking:
-                await _reply(connection)
-            replies.append(await _reply(connection))
+                await connection.reply()
+            replies.append(await connection.reply())
     if manner.wait is not None:
-        marked, waited = await _reply(connection), await _reply(connection)
+        marked, waited = await connection.reply(), await connection.reply()
         if not any(isinstance(reply, Exception) for reply in replies):
             _check_wait(marked, waited, manner.wait)
     return replies
@@ -226,20 +202,16 @@ def _pack(commands: Sequence[Command], manner: _Manner) -> list[bytes]:
     packed: list[bytes] = []
     for command in commands:
         if manner.asking:
-            packed.append(_pack_one(("ASKING",)))
-        packed.append(_pack_one(_words(command, manner.by_sha)))
+            packed.append(pack(("ASKING",)))
+        packed.append(pack(_words(command, manner.by_sha)))
     if manner.atomic:
-        packed = [_pack_one(("MULTI",)), *packed, _pack_one(("EXEC",))]
+        packed = [pack(("MULTI",)), *packed, pack(("EXEC",))]
     if manner.wait is not None:
         # WAIT is about the last write of its own connection: a push that is repeated over another
         # one writes nothing, and would be confirmed at once.
-        packed.append(_pack_one(("SET", commands[0].root + b":mark", "")))
-        packed.append(_pack_one(manner.wait))
+        packed.append(pack(("SET", commands[0].root + b":mark", "")))
+        packed.append(pack(manner.wait))
     return packed
-
-
-# hiredis packs four times as fast as redis-py. Its stubs want a tuple of one.
-_pack_one = cast("Callable[[tuple[Argument, ...]], bytes]", pack_command)
 
 
 def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:
@@ -252,13 +224,6 @@ def _words(command: Command, by_sha: bool) -> tuple[Argument, ...]:
     if by_sha:
         return ("EVALSHA", script.sha, *keys, *command.args)
     return ("EVAL", script.source, *keys, *command.args)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as exc:
-        return exc
 
 
 def _check_wait(marked: Any, reply: Any, wait: tuple[Argument, ...]) -> None:

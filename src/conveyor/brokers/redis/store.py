@@ -10,7 +10,8 @@ from conveyor.brokers.redis.address import Address
 from conveyor.brokers.redis.faults import Unanswered, translate
 from conveyor.brokers.redis.link import Link, make_link
 from conveyor.brokers.redis.records import encode, pack_known
-from conveyor.brokers.redis.server import Argument, Command, run_script
+from conveyor.brokers.redis.server import Command, run_script
+from conveyor.brokers.redis.wire import Argument
 from conveyor.core.clock import Clock
 
 T = TypeVar("T")

@@ -14,7 +14,6 @@ import hashlib
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -170,7 +169,11 @@ def root() -> Path:
     finds an idle worker, and on a disk they would weigh on the fdatasync of the very commit.
     """
     shared = Path("/dev/shm")  # noqa: S108 - what is made in it is private and checked
-    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    if os.access(shared, os.W_OK):
+        return shared
+    import tempfile
+
+    return Path(tempfile.gettempdir())
 
 
 def _serves(mark: str, queue: str) -> bool:
