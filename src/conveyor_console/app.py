@@ -28,6 +28,7 @@ from conveyor_console.dead_letters.router import router as dead_letters
 from conveyor_console.events.router import router as events
 from conveyor_console.kit import problems
 from conveyor_console.kit.clock import Clock, SystemClock
+from conveyor_console.kit.deadlines import Deadline
 from conveyor_console.kit.ids import new_id
 from conveyor_console.kit.openapi import described, methods_at
 from conveyor_console.kit.overload import InFlight
@@ -85,6 +86,15 @@ _NOUNS: tuple[APIRouter, ...] = (
 _STREAMS = frozenset({f"{API}/events"})
 _NEVER_BUSY = _STREAMS | {"/livez", "/readyz", "/metrics"}
 _HASHING = frozenset(f"{API}/auth/{name}" for name in ("login", "register", "password"))
+_THOROUGH = tuple(
+    f"{API}/{path}"
+    for path in (
+        *("audit/verify", "bulk-actions", "dead-letters/requeue", "dead-letters/discard"),
+        *("system/backups", "system/doctor", "system/maintenance", "tasks/bulk"),
+    )
+)
+"""What may have very much to do, and so gets longer."""
+_THOROUGH_SECONDS = 300.0
 _PARTS: tuple[Callable[[Console], Part], ...] = (
     Alerting,
     Backups,
@@ -156,6 +166,11 @@ def _wrap(app: FastAPI, console: Console) -> None:
     """Put the middleware around it; what is added last is passed first."""
     settings = console.settings
     bulk = f"{API}/tasks/bulk"
+    longest = max(_THOROUGH_SECONDS, settings.request_seconds)
+    app.add_middleware(
+        Deadline,
+        of=lambda path: longest if path.startswith(_THOROUGH) else settings.request_seconds,
+    )
     app.add_middleware(
         BodyLimit,
         of=lambda path: settings.max_bulk_body if path == bulk else settings.max_body,

@@ -56,7 +56,9 @@ class Console:
         self.settings = settings
         self.clock = clock
         self.new_id = new_id
-        self.database = Database(settings.database_for(queue.url))
+        self.database = Database(
+            settings.database_for(queue.url), patience=settings.database_seconds
+        )
         self.epoch = Epoch(self.database)
         self.tokens = Tokens(settings.secret, settings.access_seconds)
         self.passwords = passwords

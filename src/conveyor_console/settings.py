@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     """Largest body of a bulk enqueue, bytes."""
     max_in_flight: int = Field(default=128, ge=1)
     """Requests served at a time by one process; more are answered 503 at once."""
+    request_seconds: float = Field(default=30.0, ge=1, le=3_600)
+    """Longest that a request is worked on; then it is answered 503."""
+    database_seconds: float = Field(default=10.0, ge=1, le=3_600)
+    """Longest that the console's database is waited for: a connection, an answer."""
     max_streams: int = Field(default=2_000, ge=1)
     """Event streams of one process at a time."""
     metrics_open: bool = False

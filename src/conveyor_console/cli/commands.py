@@ -140,7 +140,7 @@ async def _migrate(queue_url: str, settings: Settings) -> list[str]:
     from conveyor_console.db import schema
     from conveyor_console.db.engine import Database
 
-    database = Database(settings.database_for(queue_url))
+    database = Database(settings.database_for(queue_url), patience=None)
     try:
         return await schema.upgrade(database)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url, text
+from sqlalchemy import ExceptionContext, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -17,16 +17,22 @@ from sqlalchemy.ext.asyncio import (
 
 from conveyor.errors import InvalidOption
 
+PATIENCE = 10.0
+"""Seconds that the database is waited for: for a place in the pool, a connection, an answer."""
+_LONGEST = 60.0
 _LAZILY = text("SET LOCAL synchronous_commit = off")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
 class Database:
-    """The console's database at `url`, e.g. `sqlite:///conveyor.db` or `postgresql://…`."""
+    """The console's database at `url`, e.g. `sqlite:///conveyor.db` or `postgresql://…`. What takes
+    longer than `patience` (seconds) fails, as if the database were away; None: it may take its
+    time, as a migration does."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, patience: float | None = PATIENCE) -> None:
         self.url = url
-        self.engine = _engine(url, pool_size)
+        self.patience = patience
+        self.engine = _engine(url, pool_size, patience)
         self._reading = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writing = async_sessionmaker(
             self.engine.execution_options(writes=True), expire_on_commit=False
@@ -74,19 +80,30 @@ def async_url(url: str) -> str:
     return parsed.set(drivername=_DRIVERS[backend]).render_as_string(hide_password=False)
 
 
-def _engine(url: str, pool_size: int) -> AsyncEngine:
+def _engine(url: str, pool_size: int, patience: float | None) -> AsyncEngine:
     # Statements that fail are logged: without their values, which may be secrets.
     full = async_url(url)
+    pool: dict[str, Any] = {"pool_size": pool_size, "pool_timeout": patience or _LONGEST}
     if full.startswith("sqlite"):
         engine = create_async_engine(
-            full, pool_size=pool_size, connect_args={"timeout": 10}, hide_parameters=True
+            full, **pool, connect_args={"timeout": 10}, hide_parameters=True
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(
-        full, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, hide_parameters=True
+    waits = {"timeout": patience or _LONGEST, "command_timeout": patience}
+    engine = create_async_engine(
+        full, **pool, connect_args=waits, max_overflow=5, pool_pre_ping=True, hide_parameters=True
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up)
+    return engine
+
+
+def _give_up(failure: ExceptionContext) -> None:
+    """Drop the connection that did not answer in time: a rollback on it would wait as long. The
+    driver takes the statement back first, for up to two seconds: it must not run on unseen."""
+    if isinstance(failure.original_exception, TimeoutError):
+        failure.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

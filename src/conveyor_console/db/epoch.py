@@ -18,7 +18,7 @@ from conveyor_console.db.base import PREFIX, Base
 from conveyor_console.db.engine import Database
 
 PATIENCE = 5.0
-"""Seconds that a connection, or an answer, is waited for."""
+"""Seconds that a connection, or an answer, is waited for at most."""
 _READ = "SELECT value FROM console_epoch WHERE id = 1"
 
 
@@ -41,6 +41,7 @@ class Epoch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._patience = min(PATIENCE, database.patience or PATIENCE)
         self._sqlite: sqlite3.Connection | None = None
         self._raw: Any = None
         self._running: asyncio.Task[int] | None = None
@@ -68,7 +69,7 @@ class Epoch:
         try:
             if self._sqlite is None:
                 path = self._database.engine.url.database or ""
-                self._sqlite = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+                self._sqlite = sqlite3.connect(path, timeout=self._patience, isolation_level=None)
             (value,) = self._sqlite.execute(_READ).fetchone()
         except sqlite3.OperationalError as exc:
             raise ConnectionError(f"the database does not answer: {exc}") from exc
@@ -90,8 +91,8 @@ class Epoch:
                 if self._raw is None:
                     url = self._database.engine.url.set(drivername="postgresql")
                     full = url.render_as_string(hide_password=False)
-                    self._raw = await asyncpg.connect(full, timeout=PATIENCE)
-                return int(await self._raw.fetchval(_READ, timeout=PATIENCE))
+                    self._raw = await asyncpg.connect(full, timeout=self._patience)
+                return int(await self._raw.fetchval(_READ, timeout=self._patience))
             except (
                 OSError,
                 asyncpg.InterfaceError,
@@ -102,6 +103,7 @@ class Epoch:
                 if self._raw is not None:
                     self._raw.terminate()
                 self._raw = None
-                if last:
+                # Who did not answer in time is not asked again: requests wait for this.
+                if last or isinstance(exc, TimeoutError):
                     raise ConnectionError(f"the database does not answer: {exc}") from exc
         raise AssertionError
