@@ -50,7 +50,7 @@ class Granted(BaseModel):
 class Refresh(Strict):
     """For machines; browsers send their cookie instead."""
 
-    refresh_token: str | None = Field(default=None, max_length=200)
+    refresh_token: str | None = Field(default=None, max_length=4_000)
 
 
 class SessionOut(BaseModel):
