@@ -56,9 +56,9 @@ def _fuzzed_as(role: str, options: argparse.Namespace) -> int:
     print(f"== {role} on {options.store}", flush=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conveyor-fuzz-")))
-        environment = stack.enter_context(_environment(options.store, folder))
-        address = stack.enter_context(_served(folder, environment))
-        stack.enter_context(_working(folder, environment))
+        where = stack.enter_context(environment(options.store, folder))
+        address = stack.enter_context(served(folder, where))
+        stack.enter_context(_working(folder, where))
         token = _seeded(address)[role]
         found = 0
         for chosen in (_paths("exclude", *LAST, ENDLESS), _paths("include", *LAST)):
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _environment(store: str, folder: Path) -> Iterator[dict[str, str]]:
+def environment(store: str, folder: Path) -> Iterator[dict[str, str]]:
     """The environment of a console and its worker over empty stores."""
     with ExitStack() as stack:
         url = f"sqlite:///{(folder / 'conveyor.db').as_posix()}"
@@ -110,14 +110,15 @@ def _environment(store: str, folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """`conveyor serve`, migrated, with warnings as errors; the address."""
+def served(folder: Path, where: dict[str, str], name: str = "") -> Iterator[str]:
+    """`conveyor serve`, migrated, with warnings as errors; the address. `name` tells replicas
+    apart."""
     for what in (["migrate"], ["console", "migrate"]):
-        subprocess.run(_command(*what), cwd=ROOT, env=environment, check=True)
-    said = folder / "served.log"
+        subprocess.run(_command(*what), cwd=ROOT, env=where, check=True)
+    said = folder / f"served{name}.log"
     with said.open("wb") as log:
         server = subprocess.Popen(
-            _command("serve", APP, "--port", "0"), cwd=ROOT, env=environment, stderr=log
+            _command("serve", APP, "--port", "0"), cwd=ROOT, env=where, stderr=log
         )
     try:
         found = eventually(
@@ -131,7 +132,7 @@ def _served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def _working(folder: Path, environment: dict[str, str]) -> Iterator[None]:
+def _working(folder: Path, where: dict[str, str]) -> Iterator[None]:
     """A worker that is there again after somebody shut it down."""
     over = threading.Event()
     running: list[subprocess.Popen[bytes]] = []
@@ -141,7 +142,7 @@ def _working(folder: Path, environment: dict[str, str]) -> Iterator[None]:
             with (folder / "worked.log").open("ab") as log:
                 running[:] = [
                     subprocess.Popen(
-                        _command("worker", APP), cwd=ROOT, env=environment, stderr=log, stdout=log
+                        _command("worker", APP), cwd=ROOT, env=where, stderr=log, stdout=log
                     )
                 ]
             if over.is_set():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -33,7 +35,7 @@ def operations(app: FastAPI) -> dict[tuple[str, str], dict[str, Any]]:
 async def test_what_every_request_may_meet_is_written_down_at_every_route(app: FastAPI) -> None:
     for (method, path), operation in operations(app).items():
         said = operation["responses"]
-        assert {"400", "413", "421"} <= said.keys(), (method, path)
+        assert {"400", "408", "413", "421"} <= said.keys(), (method, path)
         assert "503" in said or path == "/livez", (method, path)
         for status, answer in said.items():
             if status >= "400":
@@ -88,14 +90,26 @@ async def test_names_below_a_name_can_be_allowed(host: str, good: bool) -> None:
     assert (hosts._wrong([host]) is None) is good
 
 
-async def test_a_method_that_is_not_there_is_told_which_are(viewer: Api) -> None:
-    for path, allowed in (
-        ("/alerts/rules", "GET, POST"),
-        ("/alerts/rules/x", "DELETE, GET, PUT"),
-        ("/tasks/bulk", "POST"),
-    ):
-        answer = await viewer.http.request("OPTIONS", f"/api/v1{path}")
-        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), path
+async def test_a_method_that_is_not_there_is_told_which_are(app: FastAPI, admin: Api) -> None:
+    """`/tasks/bulk` is no task with a wrong id, and `/schedules/x/pause` no schedule."""
+    for template, methods in app.openapi()["paths"].items():
+        allowed = {method.upper() for method in methods}
+        path = re.sub(r"\{[^}]*\}", "x", template)
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - allowed:
+            answer = await admin.http.request(method, path, headers={"If-Match": "*"}, json={})
+            assert answer.status_code == 405, (method, path, answer.text)
+            assert set(answer.headers["allow"].split(", ")) == allowed, (method, path)
+
+
+async def test_a_slash_within_a_name_is_written_as_such(admin: Api) -> None:
+    """A schedule may be called like what one does to another."""
+    for name in ("often/pause", "a/b/run", "preview"):
+        made = {"name": name, "task": "shop.greet", "args": ["x"], "every": 60}
+        await admin.call("POST", "/schedules", 201, json=made)
+        path = quote(name, safe="") if "/" in name else f"%70{name[1:]}"
+        assert (await admin.call("GET", f"/schedules/{path}"))["name"] == name
+        await admin.call("DELETE", f"/schedules/{name}", 405)
+        await admin.call("DELETE", f"/schedules/{path}", 204)
 
 
 async def test_no_body_takes_what_it_does_not_name(app: FastAPI) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import func, select
 
-from conveyor_console.auth.models import Role
+from conveyor import Conveyor
+from conveyor_console.auth.models import ApiKey, RefreshToken, Role, User
 from conveyor_console.auth.principals import Principal
 from conveyor_console.console import Console
 from tests.console.conftest import PASSWORD, Api
@@ -93,3 +96,87 @@ async def test_passwords_that_change_at_the_same_moment(
     assert {answer.status_code for answer in answers[3:]} == {200}
     assert {answer.status_code for answer in answers[:3]} <= {204, 403}
     assert answers[0].status_code == 204 or answers[1].status_code == 204
+
+
+# -- fifty at the same moment (`python -m benchmarks.races` does each two hundred times)
+
+FIFTY = 50
+
+
+async def _at_once(
+    apis: list[Api], method: str, path: str, body: dict[str, Any], **more: Any
+) -> Counter[int]:
+    """What becomes of a request that everybody makes at the same moment."""
+    asked = (api.http.request(method, f"/api/v1{path}", json=body, **more) for api in apis)
+    answers = await asyncio.gather(*asked)
+    assert all(answer.status_code < 500 or answer.status_code == 503 for answer in answers)
+    return Counter(answer.status_code for answer in answers)
+
+
+async def _count(console: Console, what: Any) -> int:
+    async with console.database.reading() as db:
+        return int(await db.scalar(select(func.count()).select_from(what)) or 0)
+
+
+async def test_fifty_refreshes_of_one_token_make_one_successor(
+    app: FastAPI, console: Console, nobody: Api, users: dict[Role, str]
+) -> None:
+    body = {"email": "admin@example.com", "password": PASSWORD}
+    granted = await nobody.call("POST", "/auth/login", json=body)
+    asked = {"refresh_token": granted["refresh_token"]}
+    answers = await asyncio.gather(
+        *(Api(app).call("POST", "/auth/refresh", json=asked) for _ in range(FIFTY))
+    )
+    assert len({one["refresh_token"] for one in answers}) == 1
+    assert await _count(console, RefreshToken) == 2
+
+
+async def test_fifty_under_one_idempotency_key_make_one(
+    admin: Api, console: Console, queue: Conveyor
+) -> None:
+    once = {"Idempotency-Key": "one"}
+    body = {"name": "a key", "scopes": ["tasks:read"]}
+    found = await _at_once([admin] * FIFTY, "POST", "/api-keys", body, headers=once)
+    assert found.keys() <= {201, 409}
+    assert found[201] >= 1
+    assert await _count(console, ApiKey) == 1
+    task = {"name": "shop.greet", "args": ["x"]}
+    found = await _at_once([admin] * FIFTY, "POST", "/tasks", task, headers=once)
+    assert found == {201: FIFTY}
+    assert sum((await (await queue.inspector()).counts()).values()) == 1
+
+
+async def test_fifty_who_want_one_address_or_use_one_invitation(
+    app: FastAPI, admin: Api, console: Console
+) -> None:
+    eve = {"email": "eve@example.com", "password": PASSWORD}
+    found = await _at_once([admin] * FIFTY, "POST", "/users", eve)
+    assert (found[201], found.keys() <= {201, 409, 503}) == (1, True), found
+    zoe = {"email": "zoe@example.com"}
+    token = (await admin.call("POST", "/invitations", 201, json=zoe))["token"]
+    account = {**zoe, "password": PASSWORD, "invitation": token}
+    all_of_them = [Api(app) for _ in range(FIFTY)]
+    found = await _at_once(all_of_them, "POST", "/auth/register", account)
+    assert (found[201], found.keys() <= {201, 403, 409, 503}) == (1, True), found
+    assert await _count(console, User) == len(Role) + 2
+
+
+async def test_of_fifty_changes_of_a_role_one_counts_and_an_administrator_stays(
+    app: FastAPI, admin: Api, console: Console, users: dict[Role, str]
+) -> None:
+    path = f"/users/{users[Role.VIEWER]}"
+    tag = (await admin.http.get(f"/api/v1{path}")).headers["ETag"]
+    found = await _at_once(
+        [admin] * FIFTY, "PATCH", path, {"role": "admin"}, headers={"If-Match": tag}
+    )
+    assert found == {200: 1, 412: FIFTY - 1}
+    both = [users[Role.VIEWER], users[Role.ADMIN]] * (FIFTY // 2)
+    demoted, any_version = {"role": "viewer"}, {"If-Match": "*"}
+    answers = await asyncio.gather(
+        *(
+            admin.http.patch(f"/api/v1/users/{one}", json=demoted, headers=any_version)
+            for one in both
+        )
+    )
+    assert {answer.status_code for answer in answers} <= {200, 403, 409}
+    assert await _count(console, select(User).where(User.role == "admin").subquery()) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 import pytest
 from fastapi import FastAPI
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import select, update
 
 from conveyor_console.auth.accounts import normal_email
@@ -69,6 +70,44 @@ async def test_what_was_wrong_is_not_said(
 ) -> None:
     problem = await nobody.call("POST", "/auth/login", 401, json=body)
     assert problem["detail"] == "the e-mail address or the password is wrong"
+
+
+async def test_every_refusal_costs_one_hash(
+    nobody: Api, console: Console, users: dict[Role, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long an answer takes says nothing: the one slow thing is done once, whoever asks. The
+    clocks of it are in `benchmarks/answers.py`."""
+    async with console.database.writing() as db:
+        out = update(User).where(User.id == users[Role.VIEWER])
+        await db.execute(out.values(disabled_at=console.clock.now()))
+    work: list[str] = []
+    real = {name: getattr(Argon2Hasher, name) for name in ("hash", "verify")}
+
+    def counted(name: str) -> Any:
+        def call(*rest: Any, **more: Any) -> Any:
+            work.append(name)
+            return real[name](*rest, **more)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(Argon2Hasher, name, counted(name))
+    said = set()
+    for email, password in (
+        ("nobody@example.com", PASSWORD),
+        (ADA["email"], "not the password"),
+        ("viewer@example.com", PASSWORD),
+        ("viewer@example.com", "not the password"),
+        ("not an address", PASSWORD),
+        ("nobody@example.com", "x"),
+    ):
+        work.clear()
+        body = {"email": email, "password": password}
+        answer = await nobody.http.post("/api/v1/auth/login", json=body)
+        told = {k: v for k, v in answer.headers.items() if k not in {"x-request-id", "date"}}
+        said.add((answer.status_code, answer.content, tuple(told.items())))
+        assert len(work) == 1, (email, work)
+    assert len(said) == 1, said
 
 
 async def test_a_disabled_user_is_out_at_once(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conveyor_console.auth.schemas import Email, Name, Password, UserOut
+from conveyor_console.auth.schemas import Email, Name, NewPassword, Password, UserOut
 from conveyor_console.kit.wire import Strict
 
 
@@ -22,7 +22,7 @@ class Registration(Strict):
     """A new account."""
 
     email: Email
-    password: Password
+    password: NewPassword
     name: Name = ""
     invitation: str | None = Field(default=None, max_length=100)
 
@@ -31,7 +31,7 @@ class PasswordChange(Strict):
     """Both passwords: a session that was left open does not change one."""
 
     current: Password
-    new: Password
+    new: NewPassword
 
 
 class Granted(BaseModel):
@@ -50,7 +50,7 @@ class Granted(BaseModel):
 class Refresh(Strict):
     """For machines; browsers send their cookie instead."""
 
-    refresh_token: str | None = Field(default=None, max_length=200)
+    refresh_token: str | None = Field(default=None, max_length=4_000)
 
 
 class SessionOut(BaseModel):

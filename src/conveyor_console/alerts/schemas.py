@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from conveyor_console.alerts.measures import MEASURES
 from conveyor_console.alerts.rules import Comparison, Status
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Line, Strict, Switch
 
 MOST_CHANNELS = 20
 Name = Annotated[Line, Field(min_length=1, max_length=100)]
-Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False, strict=True)]
+Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False, strict=True)]
 Severity = Literal["info", "warning", "critical"]
 ChannelKind = Literal["email", "webhook", "slack"]
 Id = Annotated[Line, Field(min_length=1, max_length=36)]
+
+
+def _metrics(schema: dict[str, Any]) -> None:
+    """Name those that there are by then: other nouns add their own."""
+    schema["enum"] = sorted(MEASURES)
 
 
 class RuleIn(Strict):
     """When to raise an alert."""
 
     name: Name
-    metric: Annotated[Line, Field(min_length=1, max_length=100)]
+    metric: Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_metrics)]
     """A name of `GET /alerts/metrics`."""
     target: Annotated[Line, Field(max_length=200)] = ""
     """A queue's name (a schedule's for `schedules.missed`); empty: all."""
@@ -34,7 +40,7 @@ class RuleIn(Strict):
     for_seconds: Seconds = 60
     clear_seconds: Seconds = 60
     severity: Severity = "warning"
-    enabled: bool = True
+    enabled: Switch = True
     channels: list[Id] = Field(default=[], max_length=MOST_CHANNELS)
     """Ids of the channels to tell."""
 
@@ -93,7 +99,7 @@ class RuleOut(BaseModel):
 class Silence(Strict):
     """Tell nobody for a while."""
 
-    seconds: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False, strict=True)]
 
 
 class Acknowledgement(Strict):
@@ -145,7 +151,7 @@ class ChannelIn(Strict):
     target: Annotated[Line, Field(min_length=1, max_length=2_000)]
     """E-mail addresses separated by commas, or a URL. It is never shown again in full: the URL of
     a chat's webhook is a secret."""
-    enabled: bool = True
+    enabled: Switch = True
 
 
 class ChannelOut(BaseModel):

@@ -5,19 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from conveyor_console.auth.permissions import Permission
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.auth.permissions import SCOPES, Permission
+from conveyor_console.kit.wire import Line, Strict, Whole
+
+Scope = Annotated[Permission, WithJsonSchema({"type": "string", "enum": sorted(SCOPES)})]
 
 
 class NewKey(Strict):
     """A key for a program."""
 
     name: Annotated[Line, Field(min_length=1, max_length=200)]
-    scopes: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Permission))
     """What it may do: nothing that its owner may not."""
-    days: int | None = Field(default=90, ge=1, le=3_660)
+    days: Annotated[int | None, Field(ge=1, le=3_660, strict=True), Whole] = 90
     """How long it is good; null: until it is revoked."""
 
 

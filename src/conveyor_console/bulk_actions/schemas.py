@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from conveyor_console.bulk_actions.choosing import Candidate
 from conveyor_console.bulk_actions.models import OVER, Action, BulkAction, State
 from conveyor_console.kit.moments import moment
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Instant, Line, Strict, Whole
 
 MOST_PER_SECOND = 500
 _SAMPLE = 20
@@ -25,11 +25,13 @@ class NewBulkAction(Strict):
     """A filter as of the list of tasks; an empty one is all that the action can be done to."""
     reason: Line = Field(default="", max_length=400)
     """Kept with the tasks that it cancels, and in the audit log."""
-    delay: float | None = Field(default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False)
+    delay: float | None = Field(
+        default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False, strict=True
+    )
     """For `reschedule`: seconds from when each task is touched."""
-    at: AwareDatetime | None = None
+    at: Instant | None = None
     """For `reschedule`: when all of them become due. One of both."""
-    per_second: int = Field(default=100, ge=1, le=MOST_PER_SECOND)
+    per_second: Annotated[int, Field(ge=1, le=MOST_PER_SECOND, strict=True), Whole] = 100
     """Tasks that it touches in a second, at most."""
 
     @model_validator(mode="after")
@@ -43,7 +45,7 @@ class NewBulkAction(Strict):
 class RunIn(Strict):
     """How long it can be taken back."""
 
-    grace: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False)
+    grace: float = Field(default=10.0, ge=0, le=3_600, allow_inf_nan=False, strict=True)
     """Seconds before the first task is touched."""
 
 

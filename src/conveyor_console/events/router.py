@@ -42,10 +42,20 @@ LastEventId = Annotated[
         description="The `id` of the last frame that was read: the stream goes on after it.",
     ),
 ]
+_FRAME = {
+    "type": "object",
+    "description": "A frame, as its fields say.",
+    "properties": {
+        "id": {"type": "string", "description": "Where the stream is: for `Last-Event-ID`."},
+        "event": {"type": "string", "description": "A topic, or `hello`, `resync`, `end`."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Frames, until one side ends it.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _FRAME}},
     }
 }
 

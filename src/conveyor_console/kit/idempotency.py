@@ -15,7 +15,7 @@ PARAMETER: dict[str, Any] = {
     "in": "header",
     "required": False,
     "description": "The same key with the same request has one effect, and the same answer.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[ -~]*$"},
 }
 """How OpenAPI describes it."""
 

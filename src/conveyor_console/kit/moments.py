@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
+
+from conveyor_console.kit.wire import Instant
 
 Until = Annotated[
-    AwareDatetime | None, Field(description="An ISO 8601 time with its zone; null: without end.")
+    Instant | None, Field(description="An ISO 8601 time with its zone; null: without end.")
 ]
 
 

@@ -15,8 +15,9 @@ from conveyor_console.kit.problems import ProblemOut, problems
 
 OPEN: dict[str, Any] = {"security": []}
 """`openapi_extra` of a route for everybody."""
-_ANYWHERE = problems(400, 413, 421)
-"""A body or a host that makes no sense, a body that is too large, a host that is not ours."""
+_ANYWHERE = problems(400, 408, 413, 421)
+"""A body or a host that makes no sense, a body that comes too slowly or is too large, a host of
+somebody else."""
 _BUSY = problems(503)
 _SECURITY: dict[str, Any] = {
     "bearer": {

@@ -17,6 +17,8 @@ from conveyor import errors
 
 log = logging.getLogger("conveyor.console")
 MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 100
+"""Fields that one answer says are wrong."""
 NOT_TEXT = "a text holds what cannot be kept: a NUL, or half a character, as \\ud800"
 _TITLES = {
     400: "Bad request",
@@ -24,6 +26,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     410: "No longer there",
     412: "Changed meanwhile",
@@ -158,17 +161,23 @@ def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:
         if exc.status_code == 404 and detail == "Not Found":
             detail = f"there is nothing at {request.url.path}"
         headers = exc.headers
-        if exc.status_code == 405 and (methods := methods_at(request.url.path)):
-            headers = {"Allow": ", ".join(sorted(methods))}
-            detail = f"{request.method} is not for {request.url.path}: there is {headers['Allow']}"
+        if exc.status_code == 405:
+            methods = methods_at(request.url.path)
+            return response(request, _not_for_this(request, methods, headers or {}))
         return response(request, Problem(exc.status_code, detail, headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, exc: RequestValidationError) -> Response:
-        found = [_field_error(error) for error in exc.errors()]
+        errors = exc.errors()
+        found = [_field_error(error) for error in errors[:MOST_ERRORS]]
         first = found[0]
+        # `/tasks/bulk` is no task with a wrong id, even for a method that there is for tasks only.
+        if first["in"] == "path" and request.method not in (
+            methods := methods_at(request.url.path) or {request.method}
+        ):
+            return response(request, _not_for_this(request, methods, {}))
         where = first["pointer"] or first["in"]
-        rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        rest = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return response(request, Problem(422, f"{where}: {first['detail']}{rest}", errors=found))
 
     @app.exception_handler(UnicodeEncodeError)
@@ -180,6 +189,15 @@ def install(app: FastAPI, methods_at: Callable[[str], Collection[str]]) -> None:
     async def unexpected(request: Request, exc: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
         return response(request, Problem(500, "something went wrong; the log of the console knows"))
+
+
+def _not_for_this(
+    request: Request, methods: Collection[str], headers: Mapping[str, str]
+) -> Problem:
+    """The answer to a method that a path does not have (RFC 9110 §15.5.6)."""
+    allow = ", ".join(sorted(methods)) or headers.get("Allow", "")
+    detail = f"{request.method} is not for {request.url.path}: there is {allow or 'no method'}"
+    return Problem(405, detail, headers={"Allow": allow})
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, Any]:

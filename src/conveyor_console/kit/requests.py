@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from asyncio import get_running_loop, timeout_at
 from collections.abc import Callable, Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
@@ -24,6 +25,8 @@ _HEADERS = {
     ),
 }
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
+PATIENCE, SLOWEST = 20.0, 16_384.0
+"""Seconds that a body may take, and bytes a second that get it more."""
 _HSTS = "max-age=31536000; includeSubDomains"
 
 
@@ -94,11 +97,15 @@ def _hosts(scope: Scope) -> list[str]:
 
 class BodyLimit:
     """Refuses bodies that are too large before they are in memory: by their announced length, and
-    by what really comes. `of` says how many bytes a path may take."""
+    by what really comes. `of` says how many bytes a path may take. A body that trickles in is not
+    waited for: it may take `patience` seconds, and more only at `SLOWEST` bytes a second."""
 
-    def __init__(self, app: ASGIApp, *, of: Callable[[str], int]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, of: Callable[[str], int], patience: float = PATIENCE
+    ) -> None:
         self._app = app
         self._of = of
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
@@ -110,11 +117,21 @@ class BodyLimit:
         if announced is not None and announced > most:
             await response(Request(scope), too_large(most))(scope, receive, send)
             return
-        came = 0
+        came, ended = 0, False
+        begun = get_running_loop().time()
 
         async def counted() -> Message:
-            nonlocal came
-            message = await receive()
+            nonlocal came, ended
+            if ended:  # what comes now is the end of the connection, whenever
+                return await receive()
+            try:
+                async with timeout_at(begun + self._patience + came / SLOWEST):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(
+                    408, "the body came too slowly", {"Connection": "close"}
+                ) from None
+            ended = not message.get("more_body", False)
             came += len(message.get("body", b""))
             if came > most:
                 # FastAPI turns other errors amid a body into a 400.

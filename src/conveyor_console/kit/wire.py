@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+MOST_FIELDS = 64
+"""More than any body has. To name every unknown field of a megabyte would take a second."""
 
 
 class Strict(BaseModel):
     """A body: what it does not know is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"has {len(value):,} fields, more than there are")
+        return value
 
 
 def _one_line(text: str) -> str:
@@ -25,7 +45,36 @@ def _one_line(text: str) -> str:
     return text
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
+def _text(value: Any) -> Any:
+    """Refuse a number: whether it counts seconds or milliseconds is anybody's guess."""
+    if isinstance(value, str | datetime | None):
+        return value
+    raise ValueError("must be a text: an ISO 8601 time")
+
+
+def _whole(value: Any) -> Any:
+    """Let `90.0` be 90, as JSON does; a text is no number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+Line = Annotated[str, AfterValidator(_one_line), Field(json_schema_extra={"pattern": _NO_CONTROLS})]
 """Text on one line; everything else in it comes back unchanged."""
+Whole = BeforeValidator(_whole)
+"""To a strict `int`: a whole number, written `90` or `90.0`, but not `"90"`."""
+Level = Annotated[
+    Annotated[int, Field(ge=0, le=9, strict=True)] | Literal["low", "normal", "high", "critical"],
+    Whole,
+]
+"""A priority."""
+QueueName = Annotated[
+    str, Field(max_length=100, json_schema_extra={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"})
+]
+"""The queue says no to others."""
+Switch = Annotated[bool, Field(strict=True)]
+"""True or false: neither 1 nor "yes"."""
+Moment = Annotated[datetime, BeforeValidator(_text)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_text)]
+"""A moment with its zone."""
 PathId = Annotated[str, Path(pattern=_UUID)]
 """An id in a path."""

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from conveyor.limits import GateInfo, Learned, StatedLimit
 from conveyor_console.kit.moments import Until, moment, since
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Line, Strict, Whole
 
+_RATE = r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*([0-9]+(\.[0-9]+)?)?\s*[smhd]\s*$"
 LimitName = Annotated[Line, Field(min_length=1, max_length=300)]
 Key = Annotated[Line | None, Field(max_length=256, description="Of one key; null: all of it.")]
 
@@ -26,7 +27,9 @@ class ClosingIn(OneLimit):
     """A pause: until a time, for so many seconds, or until it is ended."""
 
     until: Until = None
-    seconds: float | None = Field(default=None, gt=0, le=31_536_000, allow_inf_nan=False)
+    seconds: float | None = Field(
+        default=None, gt=0, le=31_536_000, allow_inf_nan=False, strict=True
+    )
     reason: Line = Field(default="", max_length=500)
 
     @model_validator(mode="after")
@@ -40,8 +43,13 @@ class TuningIn(Strict):
     """Numbers in place of those that the code states; null: the code's again."""
 
     limit: LimitName
-    rate: Line | None = Field(default=None, max_length=50, examples=["50/s", "100/m"])
-    most: int | None = Field(default=None, ge=1, le=1_000_000)
+    rate: Line | None = Field(
+        default=None,
+        max_length=50,
+        examples=["50/s", "100/m"],
+        json_schema_extra={"pattern": _RATE},
+    )
+    most: Annotated[int | None, Field(ge=1, le=1_000_000, strict=True), Whole] = None
 
 
 class ClosedOut(BaseModel):

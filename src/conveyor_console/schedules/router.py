@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from starlette.exceptions import HTTPException
 
 from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
@@ -41,6 +42,22 @@ Sort = Annotated[
     Literal["name", "-name", "task", "-task", "next", "-next", "last", "-last", "fired", "-fired"],
     Query(description="`-`: descending."),
 ]
+_VERBS = {"pause": "POST", "preview": "GET", "resume": "POST", "run": "POST"}
+
+
+def _whole_name(name: Name, request: Request) -> str:
+    """Return the name of a schedule itself: behind a slash as it is stands what is done to one, and
+    within a name a slash is `%2F`. Raises 405 for a path that is for another method."""
+    raw = request.scope["raw_path"].decode("latin-1").partition("/schedules/")[2]
+    before, _, last = raw.rpartition("/")
+    if before and last in _VERBS:
+        raise HTTPException(405, headers={"Allow": _VERBS[last]})
+    if raw == "preview":
+        raise HTTPException(405, headers={"Allow": "POST"})
+    return name
+
+
+WholeName = Annotated[str, Depends(_whole_name)]
 READ = [needs(Permission.SCHEDULES_READ)]
 MANAGE = [needs(Permission.SCHEDULES_MANAGE)]
 
@@ -120,7 +137,7 @@ async def run_schedule(name: Name, request: Request) -> Ran:
 
 
 @router.get("/{name:path}", responses=problems(404), dependencies=READ)
-async def get_schedule(name: Name, request: Request, response: Response) -> ScheduleOut:
+async def get_schedule(name: WholeName, request: Request, response: Response) -> ScheduleOut:
     """One schedule, with an `ETag` to change it with."""
     info = await console_of(request).queue.schedules.get(name)
     response.headers["ETag"] = etag_of(info.version)
@@ -129,7 +146,7 @@ async def get_schedule(name: Name, request: Request, response: Response) -> Sche
 
 @router.patch("/{name:path}", responses=problems(404, 412, 428), dependencies=MANAGE)
 async def change_schedule(
-    name: Name,
+    name: WholeName,
     body: ScheduleChange,
     *,
     request: Request,
@@ -157,7 +174,7 @@ async def change_schedule(
     "/{name:path}", status_code=204, responses=problems(404, 409, 412), dependencies=MANAGE
 )
 async def delete_schedule(
-    name: Name, request: Request, *, force: bool = False, if_match: IfMatch = None
+    name: WholeName, request: Request, *, force: bool = False, if_match: IfMatch = None
 ) -> None:
     """Delete it; tasks that it enqueued stay. One that code declares only with `force`, until the
     next deploy."""

@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from conveyor_console.kit.moments import Until, moment, since
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Level, Line, QueueName, Strict, Whole
 
 Overlap = Literal["allow", "skip", "buffer_one", "buffer_all", "cancel_other"]
 CatchUp = Literal["none", "last", "all"]
 Cron = Annotated[Line, Field(min_length=1, max_length=200, examples=["0 9 * * MON-FRI"])]
 Zone = Annotated[Line, Field(min_length=1, max_length=100, examples=["Europe/Berlin"])]
-Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
-Period = Annotated[float, Field(ge=0.1, le=366 * 86_400, allow_inf_nan=False)]
-QueueName = Annotated[Line, Field(min_length=1, max_length=100)]
-Level = Annotated[int, Field(ge=0, le=9)] | Literal["low", "normal", "high", "critical"]
+Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False, strict=True)]
+Period = Annotated[float, Field(ge=0.1, le=366 * 86_400, allow_inf_nan=False, strict=True)]
 
 
 class Timing(Strict):
@@ -76,7 +74,7 @@ class PauseIn(Strict):
 class Preview(Timing):
     """A timing to look at."""
 
-    count: int = Field(default=5, ge=1, le=100)
+    count: Annotated[int, Field(ge=1, le=100, strict=True), Whole] = 5
 
 
 class PauseOut(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from conveyor.strikes import Strike
 from conveyor_console.kit.moments import Until, moment, since
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Line, QueueName, Strict
 
 
 class StrikeIn(Strict):
@@ -17,7 +17,7 @@ class StrikeIn(Strict):
 
     name: Line | None = Field(default=None, min_length=1, max_length=256)
     """Of the task definition; `*` and `?` stand for any letters."""
-    queue: Line | None = Field(default=None, max_length=100)
+    queue: QueueName | None = None
     where: list[Annotated[str, Field(max_length=1_000)]] = Field(default=[], max_length=20)
     """Comparisons of arguments, as `customer_id == 7`."""
     until: Until = None

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, FailFast, Field
+
+from conveyor_console.kit.wire import Level, Moment, QueueName, Strict
 
 MOST_AT_ONCE = 10_000
-Level = Annotated[int, Field(ge=0, le=9)] | Literal["low", "normal", "high", "critical"]
 
 
-class NewTask(BaseModel):
+class NewTask(Strict):
     """A task to enqueue. What is not said is as its definition says."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
     name: str = Field(min_length=1, max_length=256)
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    queue: str | None = Field(default=None, max_length=100)
+    args: list[Any] = Field(default=[])
+    kwargs: dict[str, Any] = Field(default={})
+    queue: QueueName | None = None
     priority: Level | None = None
-    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False, strict=True)
     """Seconds."""
-    at: datetime | None = None
+    at: Moment | None = None
     key: str | None = Field(default=None, min_length=1, max_length=256)
     """At most one task per queue, name and key: a second one answers with the first."""
 
@@ -36,12 +35,10 @@ class Enqueued(BaseModel):
     """False when the key had a task already."""
 
 
-class Bulk(BaseModel):
+class Bulk(Strict):
     """Many tasks: all are stored, or none."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    tasks: list[NewTask] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    tasks: Annotated[list[NewTask], FailFast()] = Field(min_length=1, max_length=MOST_AT_ONCE)
 
 
 class BulkEnqueued(BaseModel):
@@ -156,33 +153,29 @@ class Why(BaseModel):
     reasons: list[ReasonOut]
 
 
-class Cancel(BaseModel):
+class Cancel(Strict):
     """Why it is stopped: kept with the task."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
 
 
-class Edited(BaseModel):
+class Edited(Strict):
     """Other arguments for another try. What is not given stays as it was."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
-    queue: str | None = Field(default=None, max_length=100)
+    queue: QueueName | None = None
     priority: Level | None = None
 
 
-class Reschedule(BaseModel):
+class Reschedule(Strict):
     """When it is to run instead: one of both."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    delay: float | None = Field(default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False)
+    delay: float | None = Field(
+        default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False, strict=True
+    )
     """Seconds from now."""
-    at: datetime | None = None
+    at: Moment | None = None
 
 
 class Done(BaseModel):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from conveyor_console.auth.models import Role
-from conveyor_console.auth.schemas import Email, Name, Password
-from conveyor_console.kit.wire import Strict
+from conveyor_console.auth.schemas import Email, Name, NewPassword
+from conveyor_console.kit.wire import Strict, Switch, Whole
 
 
 class NewUser(Strict):
     """A user with a password that you tell them; to let them choose one, invite them."""
 
     email: Email
-    password: Password
+    password: NewPassword
     name: Name = ""
     role: Role = Role.VIEWER
 
@@ -26,7 +26,7 @@ class UserChange(Strict):
 
     name: Name | None = None
     role: Role | None = None
-    disabled: bool | None = None
+    disabled: Switch | None = None
     """A disabled user cannot sign in, and their sessions and keys end."""
 
     @model_validator(mode="after")
@@ -41,7 +41,7 @@ class NewInvitation(Strict):
 
     email: Email
     role: Role = Role.VIEWER
-    days: int = Field(default=7, ge=1, le=30)
+    days: Annotated[int, Field(ge=1, le=30, strict=True), Whole] = 7
     """How long it is good."""
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conveyor_console.kit.wire import Line, Strict
+from conveyor_console.kit.wire import Line, Strict, Switch, Whole
 from conveyor_console.webhooks.collecting import TOPICS
 
 Topic = Annotated[str, Field(json_schema_extra={"enum": list(TOPICS)})]
+_URL = {"format": "uri", "pattern": "^https?://[^\\u0000-\\u0020\\u007f-\\u009f]+$"}
 State = Literal["pending", "delivered", "failed"]
 
 
@@ -18,10 +19,10 @@ class WebhookIn(Strict):
     """An endpoint."""
 
     name: Annotated[Line, Field(min_length=1, max_length=100)]
-    url: Annotated[Line, Field(min_length=1, max_length=2_000)]
+    url: Annotated[Line, Field(min_length=1, max_length=2_000, json_schema_extra=_URL)]
     """Public, on port 80 or 443."""
     topics: list[Topic] = Field(min_length=1, max_length=50)
-    enabled: bool = True
+    enabled: Switch = True
 
 
 class WebhookOut(BaseModel):
@@ -53,7 +54,7 @@ class WebhookMade(BaseModel):
 class Rotation(Strict):
     """A new secret."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
+    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86_400, strict=True), Whole] = 86_400
     """How long the old one signs too."""
 
 
