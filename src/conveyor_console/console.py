@@ -24,6 +24,7 @@ from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
 from conveyor_console.kit.outgoing import Outgoing
 from conveyor_console.kit.sealing import Vault
+from conveyor_console.live import notices
 from conveyor_console.live.live import Live
 from conveyor_console.settings import Settings
 
@@ -68,7 +69,9 @@ class Console:
         self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)
         self.addresses = Addresses(settings.trusted_proxies)
         self.sealer = Sealer(self.database, clock, new_id())
-        self.auditor = Auditor(self.database, self.sealer, self.addresses, clock, new_id)
+        self.auditor = Auditor(
+            self.database, self.sealer, self.addresses, clock, new_id, tell=notices.add
+        )
         former = [one.get_secret_value().encode() for one in settings.previous_secret_keys]
         self.vault = Vault(settings.secret, former)
         self.outgoing = Outgoing(settings.outgoing_networks, settings.outgoing_ports)

@@ -297,6 +297,47 @@ async def test_every_metric_measures_a_queue(
     }  # fmt: skip
 
 
+async def test_a_rule_goes_by_what_a_program_reports(
+    operator: Api, viewer: Api, admin: Api, alerting: Alerting, clock: TestClock
+) -> None:
+    rule = {**RULE, "metric": "campaign.bounce_rate", "target": "autumn", "threshold": 0.05}
+    problem = await operator.call("POST", "/alerts/rules", 422, json=rule)
+    assert "those that were reported" in problem["detail"]
+    path = "/alerts/metrics/campaign.bounce_rate"
+    await viewer.call("PUT", path, 403, json={"value": 1})
+    await operator.call("PUT", "/alerts/metrics/queue.depth", 409, json={"value": 1})
+    for name, body in (("x", {"value": 1}), ("a.b", {"value": 1, "why": 1}), ("a.b", {})):
+        await operator.call("PUT", f"/alerts/metrics/{name}", 422, json=body)
+
+    async def report(value: float, target: str = "autumn") -> None:
+        made = await operator.call("PUT", path, json={"value": value, "target": target})
+        assert (made["value"], made["reported_by"]) == (value, "operator@example.com")
+
+    await report(0.01)
+    await report(0.9, "spring")
+    assert "campaign.bounce_rate" in (await viewer.call("GET", "/alerts/metrics"))["items"]
+    made = await operator.call("POST", "/alerts/rules", 201, json={**rule, "for_seconds": 0})
+
+    async def stands() -> tuple[str, float | None]:
+        await alerting.evaluate()
+        standing = (await viewer.call("GET", f"/alerts/rules/{made['id']}"))["standing"]
+        return standing["status"], standing["value"]
+
+    assert await stands() == ("ok", 0.01)
+    await report(0.07)
+    assert await stands() == ("firing", 0.07)
+    clock.advance(301)  # it is good no longer: nothing is known, nothing changes
+    assert await stands() == ("firing", None)
+    first = await viewer.call("GET", path, params={"limit": 1})
+    rest = await viewer.call("GET", path, params={"cursor": first["next_cursor"]})
+    assert [one["target"] for one in first["items"] + rest["items"]] == ["autumn", "spring"]
+    await operator.call("DELETE", path, 204)
+    assert (await viewer.call("GET", path))["items"] == []
+    done = {"action": "alerts.*", "outcome": "done"}
+    entries = (await admin.call("GET", "/audit", params=done))["items"]
+    assert {one["action"] for one in entries} == {"alerts.create_rule", "alerts.delete_metric"}
+
+
 async def test_a_failure_rate_looks_back_five_minutes(queue: Conveyor) -> None:
     from conveyor.inspect import Event
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from conveyor import Conveyor
 from conveyor.errors import BrokerUnavailable
@@ -13,6 +14,7 @@ from conveyor_console.bulk_actions import acting
 from conveyor_console.bulk_actions.models import BulkAction
 from conveyor_console.bulk_actions.running import Running
 from conveyor_console.console import Console
+from conveyor_console.live.notices import Notice
 from tests.console.conftest import Api, TestClock
 from tests.console.history_kit import letters, shop
 from tests.running import at_work, ended
@@ -61,6 +63,14 @@ async def started(api: Api, plan: dict[str, Any], grace: float = 0) -> dict[str,
     path = f"/bulk-actions/{plan['id']}/run"
     found: dict[str, Any] = await api.call("POST", path, 202, json={"grace": grace})
     return found
+
+
+async def told(console: Console, plan: dict[str, Any]) -> list[tuple[str, int]]:
+    """What streams are told of an action: what happened, and how many were done by then."""
+    async with console.database.reading() as db:
+        rows = await db.scalars(select(Notice).order_by(Notice.id))
+        mine = [one for one in rows if one.data["id"] == plan["id"]]
+    return [(one.topic.removeprefix("bulk-actions."), one.data["done"]) for one in mine]
 
 
 async def test_a_plan_counts_and_does_nothing(
@@ -153,10 +163,12 @@ async def test_cancelling_goes_on_at_its_pace_and_takes_no_newcomers(
     await console.recorder.catch_up()
     back = await planned(operator, **now["inverse"])
     assert back["count"] == 4
+    what = [("created", 0), ("started", 0), ("progress", 2), ("progress", 4), ("done", 4)]
+    assert await told(console, plan) == what
 
 
 async def test_an_aborted_run_leaves_the_rest_alone(
-    operator: Api, running: Running, queue: Conveyor
+    operator: Api, running: Running, queue: Conveyor, console: Console
 ) -> None:
     ids = await scheduled(queue, 4)
     plan = await planned(operator, "run-now", per_second=1)
@@ -170,6 +182,7 @@ async def test_an_aborted_run_leaves_the_rest_alone(
     due = [(await queue.handle(one).info()).due_at or 0.0 for one in ids]
     assert due[3] < min(due[:3]) - 3_000
     await operator.call("POST", f"/bulk-actions/{plan['id']}/undo", 409)
+    assert (await told(console, plan))[-2:] == [("progress", 1), ("aborted", 1)]
 
 
 async def test_many_are_rescheduled(operator: Api, running: Running, queue: Conveyor) -> None:
@@ -221,6 +234,32 @@ async def test_dead_letters_get_another_life_once(
     assert (now["state"], now["done"], now["skipped"]) == ("done", 0, {acting.REPEATED: 3})
     assert [(await queue.handle(one).info()).execution for one in ids] == [executions] * 3
     assert await letters(console) == set(ids)
+
+
+async def test_a_plan_by_the_filter_of_dead_letters(
+    operator: Api, running: Running, queue: Conveyor, console: Console
+) -> None:
+    ids = await dead(queue, console, 3)
+    late = await queue.definitions["shop.greet"].with_options(delay=3_600).enqueue("late")
+    await late.cancel("no need")
+    await console.recorder.catch_up()
+    letter = (await operator.call("GET", "/dead-letters", params={"q": "error:money"}))["items"][0]
+    body = {"of": "dead-letters", "q": ""}
+    for wrong in ({"action": "cancel"}, {"action": "discard", "q": "args.x:1"}):
+        await operator.call("POST", "/bulk-actions", 422, json=body | wrong)
+    for q, number in (("", 4), ("state:cancelled reason:need", 1), ("died>2020-01-01", 4)):
+        assert (await planned(operator, "discard", q, of="dead-letters"))["count"] == number
+    kind = f"fingerprint:{letter['fingerprint']} died>2020-01-01"
+    plan = await planned(operator, "requeue", kind, of="dead-letters", per_second=2)
+    assert (plan["of"], plan["count"], plan["is_exact"]) == ("dead-letters", 3, True)
+    assert [one["id"] for one in plan["sample"]] == ids[::-1]
+    await started(operator, plan)
+    for _ in range(3):
+        await running.round()
+    now = await shown(operator, plan)
+    assert (now["state"], now["done"], now["skipped"]) == ("done", 3, {})
+    assert await letters(console) == {late.id}
+    assert [(await queue.handle(one).status()).value for one in ids] == ["queued"] * 3
 
 
 async def test_what_the_store_refuses_is_tried_again(

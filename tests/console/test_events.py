@@ -52,6 +52,24 @@ async def test_a_stream_goes_on_where_it_was_left(
         assert [task["id"] for task in told["data"]["tasks"]] == [second["id"]]
 
 
+async def test_what_the_console_does_is_told(app: FastAPI, admin: Api, clock: TestClock) -> None:
+    token = admin.http.headers["authorization"].removeprefix("Bearer ")
+    new = {"name": "nightly", "task": "shop.greet", "args": ["Ada"], "every": 3_600}
+    async with reading(app, token, "?topics=schedules,system,workflows") as reader:
+        await reader.until("hello")
+        clock.advance(1)
+        await admin.call("POST", "/schedules", 201, json=new)
+        await admin.call("POST", "/schedules/nightly/pause", json={"reason": "a holiday"})
+        await admin.call("POST", "/system/maintenance")
+        clock.advance(1)
+        told = [(await reader.until("schedules"))["data"] for _ in range(2)]
+        end = (await reader.until("system"))["data"]
+    assert [one["type"] for one in told] == ["schedules.create", "schedules.pause"]
+    said = {"target": "schedule:nightly", "by": "admin@example.com", "detail": "a holiday"}
+    assert told[1]["data"] == said
+    assert end["type"] == "system.maintenance"
+
+
 async def test_more_notices_at_once_than_a_page_are_all_told(
     console: Console, clock: TestClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conveyor_console.dead_letters.queries import FIELDS as LETTERS
 from conveyor_console.history.fields import FIELDS as TASKS
 from conveyor_console.history.fields import STATES
+from conveyor_console.history.letters import FIELDS as LETTERS
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.grammar import BadQuery, parse
 from conveyor_console.queues.service import LISTING as QUEUES

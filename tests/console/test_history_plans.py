@@ -16,7 +16,7 @@ from benchmarks.history import QUESTIONS, fill
 from conveyor_console.analytics import queries as analytics
 from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
-from conveyor_console.dead_letters import queries as dead_letters
+from conveyor_console.history import letters as dead_letters
 from conveyor_console.history.fields import FIELDS
 from conveyor_console.history.ordering import FINISHED, in_order
 from conveyor_console.history.queries import finished, whole

@@ -106,6 +106,22 @@ async def test_workers_show_what_they_do(viewer: Api, worker: str) -> None:
     assert (task["name"], task["execution"], task["cancelling"]) == ("shop.greet", 1, False)
 
 
+async def test_workers_are_found_by_the_queues_that_they_serve(
+    viewer: Api, queue: Conveyor, worker: str
+) -> None:
+    mail = WorkerInfo(id="w2", host="beta", pid=8, started_at=time.time(), queues=("mail",))
+    await (await queue.client()).broker.renew(["w2"], 60.0, mail)
+    for q, ids in (
+        ("queue:mail", [worker, "w2"]),
+        ("queue:sms", [worker]),  # it serves every queue
+        ("-queue:mail", []),
+        ("-queue:sms", ["w2"]),
+        ("queue:mail task:shop.greet", [worker]),
+    ):
+        found = await viewer.call("GET", "/workers", params={"q": q})
+        assert [one["id"] for one in found["items"]] == ids, q
+
+
 @pytest.mark.parametrize("action", ["pause", "resume", "drain", "shutdown"])
 async def test_a_worker_is_told(operator: Api, queue: Conveyor, worker: str, action: str) -> None:
     body: dict[str, Any] = {"reason": "a full disk"}

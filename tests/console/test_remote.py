@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from conveyor.errors import (
     NotPermitted,
     PayloadTooLarge,
     RemoteError,
+    ResultExpired,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -27,6 +30,7 @@ from conveyor.errors import (
 )
 from conveyor.inspect import State
 from conveyor.remote import AsyncRemote, NewTask, Remote
+from conveyor_console.console import Console
 from tests.console.conftest import Api
 from tests.console.test_commands import staying
 from tests.docs.pages import DOCS, blocks
@@ -93,6 +97,38 @@ async def test_results_and_failures_come_back(app: FastAPI, operator: Api, queue
         assert "raise ValueError(why)" in failed.value.remote_traceback
         (run,) = (await remote.task(ill.id)).executions
         assert (run.number, run.outcome) == (1, "failed")
+
+
+async def test_no_result_is_told_from_one_that_is_none(
+    app: FastAPI, operator: Api, queue: Conveyor, console: Console, sqlite_url: str
+) -> None:
+    @queue.task(name="shop.nothing")
+    async def nothing() -> None: ...
+
+    @queue.task(name="shop.gone", result_ttl=0)
+    async def gone() -> int:
+        return 7
+
+    async def ends(remote: AsyncRemote, *, dies: bool) -> None:
+        assert await remote.result(none.id, timeout=30) is None
+        assert (await remote.task(none.id)).has_result
+        with pytest.raises(ResultExpired, match=expired.id):
+            await remote.result(expired.id, timeout=30)
+        if dies:
+            assert not (await remote.task(waits.id)).has_result
+
+    async with await remote_of(app, operator) as remote:
+        none, expired = await remote.enqueue("shop.nothing"), await remote.enqueue("shop.gone")
+        waits = await remote.enqueue("shop.nothing", delay=3_600)
+        async with at_work(queue):
+            await ends(remote, dies=True)
+        await console.recorder.catch_up()
+        # Also of tasks that only the history knows any more.
+        with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as store:
+            for table in ("execution", "finished", "task"):
+                store.execute(f"DELETE FROM conveyor_{table}")
+            store.commit()
+        await ends(remote, dies=False)
 
 
 async def test_refusals_are_the_queues_own_errors(app: FastAPI, operator: Api) -> None:

@@ -85,6 +85,19 @@ async def test_they_can_be_ordered_by_their_end(viewer: Api, ids: dict[str, str]
         await viewer.call("GET", "/tasks", 422, params={"sort": other, **cursor})
 
 
+async def test_those_that_have_not_ended_can_be_ordered_from_the_oldest(
+    viewer: Api, ids: dict[str, str]
+) -> None:
+    up = await listed(viewer, ids, sort="id")
+    assert up == [name for name in ids if name in {"scheduled", "queued"}]
+    assert await listed(viewer, ids, "state:queued,failed", sort="id") == ["queued"]
+    first = await viewer.call("GET", "/tasks", params={"sort": "id", "limit": 1})
+    rest = await viewer.call(
+        "GET", "/tasks", params={"sort": "id", "q": "", "cursor": first["next_cursor"]}
+    )
+    assert [one["id"] for one in first["items"] + rest["items"]] == [ids[name] for name in up]
+
+
 FILTERS: list[tuple[str, list[str]]] = [
     ("state:failed", ["failed"]),
     ("state:failed,cancelled", ["cancelled", "failed"]),

@@ -298,13 +298,16 @@ class Broker(Protocol):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks to list; None means any. Newest first by id; `before` is the cursor."""
+    """Which tasks to list; None means any. Newest first by id, and `before` is the cursor; or
+    `oldest_first`, and `after` is."""
 
     states: tuple[State, ...] = ()
     queue: str | None = None
     name: str | None = None
     before: str | None = None
     limit: int = 100
+    oldest_first: bool = False
+    after: str | None = None
 
 
 class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):

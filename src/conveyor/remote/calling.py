@@ -14,6 +14,7 @@ from conveyor.core.errors import (
     ConveyorError,
     NotSerialisable,
     RemoteError,
+    ResultExpired,
     TaskCancelled,
     TaskFailed,
 )
@@ -70,7 +71,8 @@ class Calls:
         return self._asked(Ask("GET", _path(task_id)), RemoteTask)
 
     def result(self, task_id: str, timeout: float | None, kind: Any) -> Steps[Any]:
-        """Wait for a result. Raises `TaskFailed`, `TaskCancelled`, `TimeoutError`."""
+        """Wait for a result. Raises `TaskFailed`, `TaskCancelled`, `ResultExpired`,
+        `TimeoutError`."""
         began, pause = self._patience.monotonic(), _SOONEST
         while True:
             task = yield from self.task(task_id)
@@ -156,6 +158,8 @@ def _value(task: RemoteTask, kind: type[T]) -> T: ...
 def _value(task: RemoteTask, kind: Any) -> Any:
     if task.state is not State.SUCCEEDED:
         raise _end_of(task)
+    if task.has_result is False:
+        raise ResultExpired(task.id)
     if kind is None:
         return task.result
     try:

@@ -90,8 +90,8 @@ class Remote:
         """Wait for a task's result, at most `timeout` seconds (None: for ever), looking at it
         every 2 s at least. With `kind` the result is turned into that type.
 
-        Raises `TaskFailed`, `TaskCancelled`, `TaskNotFound`, `TimeoutError`, and `RemoteError`
-        when the result is not of that type.
+        Raises `TaskFailed`, `TaskCancelled`, `ResultExpired`, `TaskNotFound`, `TimeoutError`, and
+        `RemoteError` when the result is not of that type.
         """
         return self._run(self._calls.result(task_id, timeout, kind))
 

@@ -93,6 +93,8 @@ class RemoteTask(msgspec.Struct, frozen=True, kw_only=True):
     executions: list[RemoteExecution] = []
     result: Any = None
     """None too when there is none, or when its time to live is over."""
+    has_result: bool | None = None
+    """Whether `result` is one: None when the console is of a version that does not say."""
 
     @property
     def is_final(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from conveyor_console.alerts import reporting
 from conveyor_console.alerts.measures import MEASURES, Snapshot
 from conveyor_console.alerts.models import (
     Alert,
@@ -27,6 +28,7 @@ class Evaluation:
         self._db = db
         self._new_id = new_id
         self._now = now
+        self._reported: Mapping[tuple[str, str], float] = {}
 
     async def run(self, seen: Snapshot) -> int:
         """Evaluate every rule; returns how many alerts are open."""
@@ -36,6 +38,7 @@ class Evaluation:
         # Locked: who acknowledges an alert meanwhile waits, and then sees how it stands.
         standings = select(AlertStanding).with_for_update()
         stood = {row.rule_id: row for row in await self._db.scalars(standings)}
+        self._reported = await reporting.values(self._db, self._now.timestamp())
         opened = 0
         for rule in rules:
             row = stood.get(rule.id) or self._fresh(rule)
@@ -45,7 +48,10 @@ class Evaluation:
 
     async def _evaluate(self, rule: AlertRule, row: AlertStanding, seen: Snapshot) -> None:
         measure = MEASURES.get(rule.metric)
-        value = None if measure is None else await measure(seen, rule.target)
+        if measure is None:
+            value = self._reported.get((rule.metric, rule.target))
+        else:
+            value = await measure(seen, rule.target)
         before = standing_of(row)
         after = decide(terms_of(rule), before, value, self._now)
         row.value, row.checked_at = value, self._now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import Double, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from conveyor_console.db.base import PREFIX, Base, Id, Json, Moment
@@ -124,3 +124,18 @@ class AlertDelivery(Base):
     error: Mapped[str | None] = mapped_column(String(500))
     created_at: Mapped[datetime] = mapped_column(Moment)
     delivered_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class AlertReport(Base):
+    """The last value of a metric that another program reports, for one target. Times are epoch
+    seconds."""
+
+    __tablename__ = f"{PREFIX}alert_report"
+
+    metric: Mapped[str] = mapped_column(String(100), primary_key=True)
+    target: Mapped[str] = mapped_column(String(200), primary_key=True)
+    value: Mapped[float] = mapped_column(Double)
+    at: Mapped[float] = mapped_column(Double)
+    until: Mapped[float] = mapped_column(Double)
+    """It is good until then."""
+    reported_by: Mapped[str] = mapped_column(String(300))

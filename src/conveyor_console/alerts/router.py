@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from conveyor_console.alerts import queries
 from conveyor_console.alerts.channel_router import router as channels
 from conveyor_console.alerts.evaluating import standing_of
+from conveyor_console.alerts.metric_router import router as metrics
 from conveyor_console.alerts.models import AlertStanding
 from conveyor_console.alerts.rule_router import router as rules
 from conveyor_console.alerts.rules import Status, acknowledge
@@ -25,6 +26,7 @@ from conveyor_console.live import notices
 
 router = APIRouter(prefix="/alerts", tags=["alerts"], responses=problems(401, 403, 422))
 # Before `/{alert_id}`, which would take their words for ids.
+router.include_router(metrics)
 router.include_router(rules)
 router.include_router(channels)
 Managing = Annotated[Principal, Depends(Needs(Permission.ALERTS_MANAGE))]

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import delete
 
-from conveyor_console.alerts import queries
+from conveyor_console.alerts import queries, reporting
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.measures import MEASURES
 from conveyor_console.alerts.models import Alert, AlertRule, AlertStanding
-from conveyor_console.alerts.schemas import Metrics, RuleIn, RuleOut, Silence
+from conveyor_console.alerts.schemas import RuleIn, RuleOut, Silence
 from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
@@ -31,12 +31,6 @@ _READS = [needs(_P.ALERTS_READ)]
 _MANAGES = [needs(_P.ALERTS_MANAGE)]
 
 
-@router.get("/metrics", dependencies=_READS)
-async def list_metrics() -> Metrics:
-    """What rules can be about."""
-    return Metrics(items=sorted(MEASURES))
-
-
 @router.get("/rules", dependencies=_READS)
 async def list_rules(db: Reading, cursor: Cursor = None, limit: Limit = 50) -> Page[RuleOut]:
     """All rules and where they stand, the oldest first."""
@@ -50,7 +44,7 @@ async def list_rules(db: Reading, cursor: Cursor = None, limit: Limit = 50) -> P
 async def create_rule(body: RuleIn, db: Writing, request: Request, response: Response) -> RuleOut:
     """Make a rule. It is evaluated within seconds."""
     console = console_of(request)
-    _must_be_metric(body.metric)
+    await _must_be_metric(db, body.metric)
     await queries.must_be_free(db, AlertRule, body.name)
     await queries.must_be_channels(db, body.channels)
     now = console.clock.now()
@@ -83,7 +77,7 @@ async def replace_rule(
     """Replace a rule. Where it stands is kept, unless it now measures something else."""
     rule = await queries.rule_of(db, rule_id, to_change=True)
     must_match(if_match, rule.version)
-    _must_be_metric(body.metric)
+    await _must_be_metric(db, body.metric)
     await queries.must_be_free(db, AlertRule, body.name, rule.id)
     await queries.must_be_channels(db, body.channels)
     before = _body_of(rule)
@@ -151,9 +145,10 @@ async def _close(db: Writing, request: Request, rule: AlertRule) -> None:
     await db.flush()
 
 
-def _must_be_metric(metric: str) -> None:
-    if metric not in MEASURES:
-        detail = f"there is no metric {metric!r}: {', '.join(sorted(MEASURES))}"
+async def _must_be_metric(db: Writing, metric: str) -> None:
+    if metric not in MEASURES and metric not in await reporting.names(db):
+        known = ", ".join(sorted(MEASURES))
+        detail = f"there is no metric {metric!r}: {known}, and those that were reported"
         raise Problem(422, detail, errors=[{"in": "body", "pointer": "/metric", "detail": detail}])
 
 

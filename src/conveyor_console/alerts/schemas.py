@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from conveyor_console.alerts.measures import MEASURES
+from conveyor_console.alerts.models import AlertReport
 from conveyor_console.alerts.rules import Comparison, Status
+from conveyor_console.kit.moments import since
 from conveyor_console.kit.wire import Line, Strict, Switch
 
 MOST_CHANNELS = 20
@@ -20,19 +21,15 @@ ChannelKind = Literal["email", "webhook", "slack"]
 Id = Annotated[Line, Field(min_length=1, max_length=36)]
 
 
-def _metrics(schema: dict[str, Any]) -> None:
-    """Name those that there are by then: other nouns add their own."""
-    schema["enum"] = sorted(MEASURES)
-
-
 class RuleIn(Strict):
     """When to raise an alert."""
 
     name: Name
-    metric: Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_metrics)]
+    metric: Annotated[Line, Field(min_length=1, max_length=100)]
     """A name of `GET /alerts/metrics`."""
     target: Annotated[Line, Field(max_length=200)] = ""
-    """A queue's name (a schedule's for `schedules.missed`); empty: all."""
+    """A queue's name (a schedule's for `schedules.missed`); empty: all. Of a reported metric the
+    target that it is reported for."""
     comparison: Comparison = "above"
     threshold: Number
     clear: Number | None = None
@@ -181,3 +178,37 @@ class Metrics(BaseModel):
     """What rules can be about."""
 
     items: list[str]
+
+
+class ReportIn(Strict):
+    """How a metric of your own stands."""
+
+    value: Number
+    target: Annotated[Line, Field(max_length=200)] = ""
+    """What it is of, as rules name it; empty: of everything."""
+    good_for: float = Field(default=300, ge=1, le=7 * 86_400, allow_inf_nan=False)
+    """Seconds after which it says nothing any more."""
+
+
+class ReportOut(BaseModel):
+    """The last value of a metric for a target."""
+
+    metric: str
+    target: str
+    value: float
+    at: datetime
+    until: datetime
+    """It is good until then."""
+    reported_by: str
+
+    @classmethod
+    def of(cls, row: AlertReport) -> ReportOut:
+        """Say it in terms of the API."""
+        return cls(
+            metric=row.metric,
+            target=row.target,
+            value=row.value,
+            at=since(row.at),
+            until=since(row.until),
+            reported_by=row.reported_by,
+        )

@@ -6,8 +6,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,8 +31,13 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 UNAUDITED = {
     ("POST", "/tasks"): "the task itself keeps who enqueued it (created_by)",
     ("POST", "/auth/refresh"): "a session goes on; that it began and how it ended is recorded",
+    ("PUT", "/alerts/metrics/{name}"): "the value itself keeps who reported it",
 }
 """Routes that change something and leave no row, and why. Their refusals do."""
+TOLD = frozenset({"schedules", "workflows", "system"})
+"""Nouns whose changes nothing else tells of: event streams do."""
+Tell = Callable[[AsyncSession, str, datetime, str, Mapping[str, Any]], None]
+"""Tells streams of something: session, an id, when, its topic, and what there is to say."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -44,8 +51,11 @@ class Auditor:
         addresses: Addresses,
         clock: Clock,
         new_id: Callable[[], str],
+        *,
+        tell: Tell,
     ) -> None:
         self.new_id = new_id
+        self._tell = tell
         self._database = database
         self._sealer = sealer
         self._addresses = addresses
@@ -59,16 +69,18 @@ class Auditor:
         if not notes and not trail.written and not exempt(request.scope):
             notes = [default_note(request.scope)]
         for note in notes:
-            db.add(
-                entry(
-                    note,
-                    entry_id=self.new_id(),
-                    at=self._clock.now(),
-                    request_id=trail.request_id,
-                    ip=self._addresses.of(request),
-                    principal=getattr(request.state, "principal", None),
-                )
+            row = entry(
+                note,
+                entry_id=self.new_id(),
+                at=self._clock.now(),
+                request_id=trail.request_id,
+                ip=self._addresses.of(request),
+                principal=getattr(request.state, "principal", None),
             )
+            db.add(row)
+            if row.action.partition(".")[0] in TOLD:
+                told = {"target": row.target, "by": row.actor, "detail": row.detail}
+                self._tell(db, self.new_id(), row.at, row.action[:64], told)
 
     def added(self, trail: Trail) -> None:
         """Say that the transaction was committed."""

@@ -29,6 +29,8 @@ class Permission(StrEnum):
     """The stream as such; each topic of it needs the permission of what it tells of."""
     ALERTS_READ = "alerts:read"
     ALERTS_MANAGE = "alerts:manage"
+    ALERTS_REPORT = "alerts:report"
+    """To say how metrics of one's own stand: for keys of programs."""
     WEBHOOKS_MANAGE = "webhooks:manage"
     METRICS_READ = "metrics:read"
     SYSTEM_READ = "system:read"
@@ -65,6 +67,7 @@ _OPERATOR = _VIEWER | {
     _P.WORKFLOWS_MANAGE,
     _P.LIMITS_MANAGE,
     _P.ALERTS_MANAGE,
+    _P.ALERTS_REPORT,
 }
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,

@@ -26,6 +26,13 @@ class Action(StrEnum):
     """Dead letters are deleted in the queue; the history keeps what happened."""
 
 
+class Of(StrEnum):
+    """The list that a filter is of."""
+
+    TASKS = "tasks"
+    DEAD_LETTERS = "dead-letters"
+
+
 class State(StrEnum):
     """Where a bulk action stands."""
 
@@ -51,6 +58,7 @@ class BulkAction(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     action: Mapped[str] = mapped_column(String(16))
+    of: Mapped[str] = mapped_column(String(16), server_default=Of.TASKS.value)
     q: Mapped[str] = mapped_column(String(1_000))
     reason: Mapped[str] = mapped_column(String(500))
     delay: Mapped[float | None] = mapped_column(Double)

@@ -13,14 +13,13 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.bulk_actions.choosing import Preview, just_above, preview
+from conveyor_console.bulk_actions.choosing import Preview, choice, just_above, preview
 from conveyor_console.bulk_actions.models import BulkAction, State
 from conveyor_console.bulk_actions.running import Running
 from conveyor_console.bulk_actions.schemas import BulkActionOut, NewBulkAction, RunIn, sample_of
+from conveyor_console.bulk_actions.telling import tell
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, changing, console_of
-from conveyor_console.history.fields import FIELDS
-from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.pages import Cursor, Limit, Page, bad_query, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
@@ -58,7 +57,7 @@ async def list_bulk_actions(
         wanted = wanted.where(BulkAction.id < place[0])
     rows, more = page_of((await db.scalars(wanted)).all(), limit, lambda row: [row.id])
     now = console_of(request).clock.now()
-    return Page(items=[BulkActionOut.of(row, now) for row in rows], next_cursor=more)
+    return Page(items=[BulkActionOut.showing(row, now) for row in rows], next_cursor=more)
 
 
 @router.post("", status_code=201, responses=problems(503))
@@ -68,14 +67,15 @@ async def plan_bulk_action(body: NewBulkAction, who: Managing, request: Request)
     console = console_of(request)
     now = console.clock.now()
     try:
-        wanted = conditions(body.q, FIELDS, now.timestamp())
+        wanted = choice(body.action, body.of, body.q, now.timestamp())
     except BadQuery as exc:
         raise bad_query(exc) from None
-    found = await preview(console, body.action, wanted)
+    found = await preview(console, wanted)
     plan_id = console.new_id()
     row = BulkAction(
         id=plan_id,
         action=body.action,
+        of=body.of,
         q=body.q.replace("\x00", "␀"),
         reason=body.reason,
         delay=body.delay,
@@ -99,14 +99,15 @@ async def plan_bulk_action(body: NewBulkAction, who: Managing, request: Request)
     note(request, "bulk-actions.plan", f"bulk-action:{row.id}", detail=body.reason, after=after)
     async with changing(request) as db:
         db.add(row)
+        tell(db, console, row, "created", now)
         await db.flush()
-    return BulkActionOut.of(row, now)
+    return BulkActionOut.showing(row, now)
 
 
 @router.get("/{action_id}", dependencies=_READS, responses=problems(404))
 async def get_bulk_action(action_id: PathId, request: Request, db: Reading) -> BulkActionOut:
     """A plan, or how far its run is."""
-    return BulkActionOut.of(await _get(db, action_id), console_of(request).clock.now())
+    return BulkActionOut.showing(await _get(db, action_id), console_of(request).clock.now())
 
 
 @router.post("/{action_id}/run", status_code=202, responses=problems(404, 409))
@@ -126,11 +127,12 @@ async def run_bulk_action(
     grace = (body or RunIn()).grace
     row.state, row.started_by, row.started_at = State.WAITING, who.name[:300], now
     row.begins_at = now + timedelta(seconds=grace)
-    after = {"action": row.action, "q": row.q, "count": row.count, "grace": grace}
+    after = {"action": row.action, "of": row.of, "q": row.q, "count": row.count, "grace": grace}
     note(request, "bulk-actions.run", f"bulk-action:{row.id}", detail=row.reason, after=after)
+    tell(db, console, row, "started", now)
     await db.flush()
     console.part(Running).wake()
-    return BulkActionOut.of(row, now)
+    return BulkActionOut.showing(row, now)
 
 
 @router.post("/{action_id}/undo", dependencies=_MANAGES, responses=problems(404, 409))
@@ -164,12 +166,14 @@ def _beginning(found: Preview, plan_id: str) -> str | None:
 
 
 async def _stop(request: Request, db: AsyncSession, row: BulkAction, state: State) -> BulkActionOut:
-    now = console_of(request).clock.now()
+    console = console_of(request)
+    now = console.clock.now()
     row.state, row.ended_at = state, now
+    tell(db, console, row, state.value, now)
     verb = "undo" if state is State.UNDONE else "abort"
     note(request, f"bulk-actions.{verb}", f"bulk-action:{row.id}", after={"done": row.done})
     await db.flush()
-    return BulkActionOut.of(row, now)
+    return BulkActionOut.showing(row, now)
 
 
 async def _get(db: AsyncSession, action_id: str, *, to_change: bool = False) -> BulkAction:

@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from conveyor.errors import BrokerError, ConveyorError
 from conveyor_console.bulk_actions import acting, choosing
 from conveyor_console.bulk_actions.acting import Done, Order, Target
-from conveyor_console.bulk_actions.models import Action, BulkAction, State
+from conveyor_console.bulk_actions.models import Action, BulkAction, Of, State
+from conveyor_console.bulk_actions.telling import tell
 from conveyor_console.console import Console
-from conveyor_console.history.fields import FIELDS
-from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.rounds import Rounds
 
 EVERY = 1.0
@@ -88,8 +87,9 @@ class Running:
         except BrokerError as exc:
             async with self._console.database.writing() as db:
                 found = await _locked(db, action_id)
-                if found is not None:
+                if found is not None and found.error != str(exc)[:500]:
                     found.error = str(exc)[:500]
+                    tell(db, self._console, found, "progress", self._console.clock.now())
             return
         await self._count(row, targets, done)
 
@@ -125,15 +125,15 @@ class Running:
             row.pending = [[one.id, one.queue, one.mark] for one in chosen.tasks]
             if not row.pending:
                 row.lot += 1
-                self._end_if_over(row)
+                self._go_on(db, row)
         return (row, False) if row.pending else None
 
     async def _chosen(self, row: BulkAction) -> choosing.Lot:
         if row.before is None:
             return choosing.Lot([], None)
-        wanted = conditions(row.q, FIELDS, row.created_at.timestamp())
-        action = Action(row.action)
-        return await choosing.lot(self._console, action, wanted, row.before, row.per_second)
+        made = row.created_at.timestamp()
+        chosen = choosing.choice(Action(row.action), Of(row.of), row.q, made)
+        return await choosing.lot(self._console, chosen, row.before, row.per_second)
 
     async def _count(self, of: BulkAction, targets: list[Target], done: Done | None) -> None:
         """Count a lot, once."""
@@ -154,11 +154,14 @@ class Running:
                     for reason in sorted({*row.skipped, *done.skipped})
                 }
                 await acting.follow(db, Action(row.action), done, targets)
-            self._end_if_over(row)
+            self._go_on(db, row)
 
-    def _end_if_over(self, row: BulkAction) -> None:
+    def _go_on(self, db: AsyncSession, row: BulkAction) -> None:
+        """Say how far it is, and end it when there are no more."""
+        now = self._console.clock.now()
         if row.state == State.RUNNING and row.before is None:
-            row.state, row.ended_at = State.DONE, self._console.clock.now()
+            row.state, row.ended_at = State.DONE, now
+        tell(db, self._console, row, "done" if row.state == State.DONE else "progress", now)
 
     async def _prune(self) -> None:
         now = self._console.clock.now()

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, Field, model_validator
 
-from conveyor_console.bulk_actions.choosing import Candidate
-from conveyor_console.bulk_actions.models import OVER, Action, BulkAction, State
+from conveyor_console.bulk_actions.choosing import ON_DEAD, Candidate
+from conveyor_console.bulk_actions.models import OVER, Action, BulkAction, Of, State
 from conveyor_console.kit.moments import moment
 from conveyor_console.kit.wire import Instant, Line, Strict, Whole
 
@@ -21,8 +21,10 @@ class NewBulkAction(Strict):
     """What to do to which tasks."""
 
     action: Action
+    of: Of = Of.TASKS
+    """The list that `q` is a filter of. Of dead letters: `requeue` and `discard`."""
     q: str = Field(max_length=1_000)
-    """A filter as of the list of tasks; an empty one is all that the action can be done to."""
+    """An empty filter is all that the action can be done to."""
     reason: Line = Field(default="", max_length=400)
     """Kept with the tasks that it cancels, and in the audit log."""
     delay: float | None = Field(
@@ -39,6 +41,12 @@ class NewBulkAction(Strict):
         given = (self.delay is not None) + (self.at is not None)
         if given != (self.action is Action.RESCHEDULE):
             raise ValueError("reschedule needs either delay or at, and nothing else takes them")
+        return self
+
+    @model_validator(mode="after")
+    def _of_what(self) -> Self:
+        if self.of is Of.DEAD_LETTERS and self.action not in ON_DEAD:
+            raise ValueError("of dead letters there are requeue and discard")
         return self
 
 
@@ -70,6 +78,7 @@ class BulkActionOut(BaseModel):
 
     id: str
     action: Action
+    of: Of
     q: str
     reason: str
     delay: float | None
@@ -101,7 +110,7 @@ class BulkActionOut(BaseModel):
     """What takes back what was done, if anything does."""
 
     @classmethod
-    def of(cls, row: BulkAction, now: datetime) -> BulkActionOut:
+    def showing(cls, row: BulkAction, now: datetime) -> BulkActionOut:
         """Say it in terms of the API."""
         said: dict[str, Any] = {name: getattr(row, name, None) for name in cls.model_fields}
         if row.state == State.PLANNED and row.expires_at <= now:

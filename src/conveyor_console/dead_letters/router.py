@@ -13,7 +13,6 @@ from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.console import Console
 from conveyor_console.dead_letters import queries, service
-from conveyor_console.dead_letters.queries import FIELDS
 from conveyor_console.dead_letters.schemas import (
     Changed,
     Chosen,
@@ -23,6 +22,7 @@ from conveyor_console.dead_letters.schemas import (
     LetterPage,
 )
 from conveyor_console.deps import Reading, console_of
+from conveyor_console.history.letters import FIELDS, LETTERS, letters
 from conveyor_console.history.models import DeadLetter
 from conveyor_console.history.ordering import in_order
 from conveyor_console.kit.filters import Condition, conditions
@@ -53,11 +53,9 @@ async def list_letters(
     """List dead letters, those with the newest ids first unless asked otherwise."""
     wanted = _conditions(console_of(request), q)
     if sort == "-id":
-        part = await queries.letters(db, wanted, id_cursor(cursor), limit)
+        part = await letters(db, wanted, id_cursor(cursor), limit)
     else:
-        part = await in_order(
-            db, queries.LETTERS, wanted, order_of(sort), cursor=cursor, limit=limit
-        )
+        part = await in_order(db, LETTERS, wanted, order_of(sort), cursor=cursor, limit=limit)
     return LetterPage(
         items=[_shown(one) for one in part.rows], next_cursor=part.floor, truncated=part.cut
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from conveyor_console.console import Console
-from conveyor_console.dead_letters.queries import letters
 from conveyor_console.dead_letters.schemas import Changed
+from conveyor_console.history.letters import letters
 from conveyor_console.history.models import DeadLetter
 from conveyor_console.history.writing import bury, requeued
 from conveyor_console.kit.filters import Condition

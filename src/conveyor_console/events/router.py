@@ -24,6 +24,7 @@ TOPICS: dict[str, Permission] = {
     "schedules": _P.SCHEDULES_READ,
     "workflows": _P.WORKFLOWS_READ,
     "alerts": _P.ALERTS_READ,
+    "bulk-actions": _P.TASKS_READ,
     "webhooks": _P.WEBHOOKS_MANAGE,
     "system": _P.SYSTEM_READ,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from conveyor import Conveyor
 from conveyor.inspect import Filter, State, TaskInfo
 from conveyor_console.history.fields import Reading
@@ -25,12 +27,14 @@ def parameter_names(queue: Conveyor, name: str) -> Sequence[str]:
 async def living(
     queue: Conveyor,
     wanted: Sequence[Condition],
-    before: str | None,
+    cursor: str | None,
     limit: int,
     most: int = MOST_SCANNED,
+    *,
+    oldest_first: bool = False,
 ) -> Part:
-    """Return up to `limit` living tasks that fit, the newest first, below the id `before`; at most
-    `most` are looked at."""
+    """Return up to `limit` living tasks that fit, the newest first, below the id `cursor`, or the
+    oldest first, above it; at most `most` are looked at."""
     where, rest = _filter(wanted)
     if where is None:
         return Part([])
@@ -40,7 +44,7 @@ async def living(
     found: list[TaskInfo] = []
     scanned = 0
     while scanned < most:
-        page = await inspector.tasks(_below(where, before, size))
+        page = await inspector.tasks(_from(where, cursor, size, oldest_first=oldest_first))
         for info in page:
             if matches(info, rest, get):
                 found.append(info)
@@ -49,8 +53,8 @@ async def living(
         if len(page) < size:
             return Part(found)
         scanned += len(page)
-        before = page[-1].id
-    return Part(found, before, cut=True)
+        cursor = page[-1].id
+    return Part(found, cursor, cut=True)
 
 
 def _filter(wanted: Sequence[Condition]) -> tuple[Filter | None, list[Condition]]:
@@ -75,7 +79,7 @@ def _filter(wanted: Sequence[Condition]) -> tuple[Filter | None, list[Condition]
     return Filter(states=states, queue=told.get("queue"), name=told.get("name")), rest
 
 
-def _below(where: Filter, before: str | None, size: int) -> Filter:
-    return Filter(
-        states=where.states, queue=where.queue, name=where.name, before=before, limit=size
-    )
+def _from(where: Filter, cursor: str | None, size: int, *, oldest_first: bool) -> Filter:
+    if oldest_first:
+        return replace(where, after=cursor, oldest_first=True, limit=size)
+    return replace(where, before=cursor, limit=size)

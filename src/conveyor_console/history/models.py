@@ -185,6 +185,16 @@ class Failure(Base):
     """The latest task with it."""
 
 
+class DueTask(Base):
+    """A delayed task that became due and has not ended: what a recorder that begins knows of those
+    whose events were read before it."""
+
+    __tablename__ = f"{PREFIX}due"
+
+    task_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    at: Mapped[float] = mapped_column(Double)
+
+
 class RecorderState(Base):
     """How far the history is: one row, written with what it speaks of."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from conveyor.inspect import State
 from conveyor_console.history.fields import column
 from conveyor_console.history.models import Kind, Task, TaskExecution, TaskLog, TaskResult
+from conveyor_console.history.rows import NONE
 from conveyor_console.kit.filters import Condition, expanded
 from conveyor_console.kit.selecting import Selecting
 
@@ -173,6 +174,12 @@ class Whole:
     executions: Sequence[TaskExecution]
     logs: dict[int, str]
     result: str | None
+    """JSON; a None has none."""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there was one when it was recorded, None included."""
+        return self.result is not None or self.task.result_size == len(NONE)
 
 
 async def whole(session: AsyncSession, task_id: str) -> Whole | None:

@@ -178,7 +178,7 @@ class Recorder:
             values |= {"cursor": events[-1].cursor, "event_at": events[-1].at}
         changed = {name: new for name, new in values.items() if getattr(state, name) != new}
         if changed or page:
-            await self._write(state, changed, [*tasks, *page], living)
+            await self._write(state, changed, [*tasks, *page], living, ended)
         if missed:
             log.warning("events were dropped before they were recorded: reading all tasks again")
         self._waits.forget(ended)
@@ -206,6 +206,7 @@ class Recorder:
         values: dict[str, Any],
         tasks: Sequence[FinishedTask],
         living: dict[str, Event],
+        ended: dict[str, str],
     ) -> None:
         self._state = None  # what is not known to be committed is read again
         once = list({task.info.id: task for task in tasks}.values())
@@ -213,6 +214,7 @@ class Recorder:
             await _advance(session, state, values)
             await writing.revive(session, living)
             await writing.write(session, once, self._names, self._waits.of)
+            await self._waits.write(session, ended)
         self._state = state
 
     async def _fetch(self, ended: dict[str, str]) -> list[FinishedTask]:
@@ -242,11 +244,14 @@ class Recorder:
             log.warning("the queue's store began anew: the history of the old one stays")
         async with self._database.writing() as session:
             await _advance(session, state, {"store": store, "cursor": "", "sweep": ""})
+            await self._waits.begin_anew(session)
+        self._waits = Waits()
         return 0, True
 
     async def _load(self) -> RecorderState:
         async with self._database.reading() as session:
             self._state = await session.get_one(RecorderState, 1)
+            await self._waits.load(session)
         return self._state
 
     def _names(self, name: str) -> Sequence[str]:

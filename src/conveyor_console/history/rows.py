@@ -13,7 +13,7 @@ from conveyor_console.history.fingerprints import NOTHING, fingerprint
 _SHORT = 500
 _MOST_FACTS = 2_000
 _DEEPEST = 4
-_NONE = b"\xc0"
+NONE = b"\xc0"
 """A None as the queue encodes it."""
 _json = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -104,7 +104,7 @@ def execution_row(task_id: str, one: Execution) -> tuple[Any, ...]:
 
 def result_row(task: FinishedTask) -> tuple[str, str] | None:
     """Return the row of `console_task_result`, None when there is nothing to keep."""
-    if task.result is None or task.result == _NONE:
+    if task.result is None or task.result == NONE:
         return None
     try:
         return task.info.id, as_json(_unpack(task.result))

@@ -13,6 +13,8 @@ from typing import Any
 
 from conveyor_console.kit.grammar import FREE, BadQuery, Term, Value, parse
 
+ANY = object()
+"""A value that every term fits: of what takes everything."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d|w)?")
 _FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
@@ -168,6 +170,8 @@ def matches(row: Any, wanted: Iterable[Condition], get: Get) -> bool:
 
 
 def _holds(one: Condition, value: Any) -> bool:
+    if value is ANY:
+        return True
     if one.op == "fact":
         text = value or ""
         return any(f"\n{fact}\n" in text for fact in one.values) or any(

@@ -203,7 +203,11 @@ def _not_for_this(
 def _field_error(error: Mapping[str, Any]) -> dict[str, Any]:
     place, *path = error["loc"]
     pointer = "".join(f"/{_escaped(str(part))}" for part in path)
-    return {"in": str(place), "pointer": pointer, "detail": str(error["msg"])}
+    return {
+        "in": str(place),
+        "pointer": pointer,
+        "detail": str(error["msg"]).removeprefix("Value error, "),
+    }
 
 
 def _escaped(part: str) -> str:

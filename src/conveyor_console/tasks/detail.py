@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from conveyor.errors import TaskNotFound, WorkflowNotFound
-from conveyor.inspect import TaskInfo
+from conveyor.inspect import State, TaskInfo
 from conveyor_console.console import Console
 from conveyor_console.history.queries import whole
 from conveyor_console.kit.problems import Problem
@@ -31,17 +31,19 @@ async def detail(console: Console, task_id: str) -> TaskWhole:
     return await _with_relatives(console, whole_of_queue(info, result))
 
 
-async def _result(console: Console, info: TaskInfo) -> Any:
-    """Return the result of a finished task; the history has it longer than the broker."""
-    if not info.state.is_final:
+async def _result(console: Console, info: TaskInfo) -> tuple[Any] | None:
+    """Return the result of a task, if it has one; the history has it longer than the broker."""
+    if info.state is not State.SUCCEEDED:
         return None
     inspector = await console.queue.inspector()
     for one in await inspector.finished([info.id], {info.id: info.queue}):
         if one.result is not None:
-            return msgspec.msgpack.decode(one.result)
+            return (msgspec.msgpack.decode(one.result),)
     async with console.database.reading() as db:
         found = await whole(db, info.id)
-    return None if found is None or found.result is None else msgspec.json.decode(found.result)
+    if found is None or not found.has_result:
+        return None
+    return (None if found.result is None else msgspec.json.decode(found.result),)
 
 
 async def _with_relatives(console: Console, task: TaskWhole) -> TaskWhole:

@@ -50,6 +50,15 @@ async def by_end(
     return TaskPage(items=items, next_cursor=past.floor, truncated=past.cut)
 
 
+async def oldest_living(
+    console: Console, wanted: Sequence[Condition], after: str | None, limit: int
+) -> TaskPage:
+    """Return a page of the tasks that fit and have not ended, the oldest first."""
+    part = await living(console.queue, wanted, after, limit, oldest_first=True)
+    items = [of_queue(info) for info in part.rows]
+    return TaskPage(items=items, next_cursor=part.floor, truncated=part.cut)
+
+
 def _highest(*parts: Part) -> str | None:
     """Return down to where all parts say all there is."""
     return max((part.floor for part in parts if part.floor is not None), default=None)

@@ -22,7 +22,7 @@ from conveyor_console.kit.sorting import order_of
 from conveyor_console.tasks import acting
 from conveyor_console.tasks.detail import detail, must_be_in_queue
 from conveyor_console.tasks.enqueueing import call_of, with_keys
-from conveyor_console.tasks.listing import by_end, page
+from conveyor_console.tasks.listing import by_end, oldest_living, page
 from conveyor_console.tasks.schemas import (
     Bulk,
     BulkEnqueued,
@@ -51,10 +51,10 @@ Enqueuing = Annotated[Principal, Depends(Needs(Permission.TASKS_ENQUEUE))]
 Managing = Annotated[Principal, Depends(Needs(Permission.TASKS_MANAGE))]
 _READ = [needs(Permission.TASKS_READ)]
 Sort = Annotated[
-    Literal["-id", "-finished", "finished"],
+    Literal["-id", "id", "-finished", "finished"],
     Query(
-        description="`-id`: the newest first. By `finished`: those that have ended only, `-` those "
-        "that ended last first."
+        description="`-id`: the newest first. `id`: those that have not ended only, the oldest "
+        "first. By `finished`: those that have ended only, `-` those that ended last first."
     ),
 ]
 
@@ -71,6 +71,8 @@ async def list_tasks(
         raise bad_query(exc) from None
     if sort == "-id":
         return await page(console, wanted, id_cursor(cursor), limit)
+    if sort == "id":
+        return await oldest_living(console, wanted, id_cursor(cursor), limit)
     return await by_end(console, wanted, order_of(sort), cursor, limit)
 
 

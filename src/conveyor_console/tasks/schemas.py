@@ -133,6 +133,9 @@ class TaskWhole(TaskOut):
     headers: dict[str, str]
     executions: list[ExecutionOut]
     result: Any = None
+    has_result: bool = False
+    """False: there is none, or its time to live was over before the history saw it. A result that
+    is null has this."""
     parents: list[Relative] = []
     children: list[Relative] = []
 

@@ -121,8 +121,8 @@ def _of_history(task: Task) -> dict[str, Any]:
     }
 
 
-def whole_of_queue(info: TaskInfo, result: Any = None) -> TaskWhole:
-    """Show everything that the broker knows."""
+def whole_of_queue(info: TaskInfo, result: tuple[Any] | None) -> TaskWhole:
+    """Show everything that the broker knows, and the result, if there is one."""
     executions = [
         ExecutionOut(
             number=one.number,
@@ -143,7 +143,11 @@ def whole_of_queue(info: TaskInfo, result: Any = None) -> TaskWhole:
         for one in info.executions
     ]
     return TaskWhole(
-        **_of_queue(info), headers=info.headers, executions=executions, result=_plain(result)
+        **_of_queue(info),
+        headers=info.headers,
+        executions=executions,
+        result=None if result is None else _plain(result[0]),
+        has_result=result is not None,
     )
 
 
@@ -155,6 +159,7 @@ def whole_of_history(found: Whole) -> TaskWhole:
         headers=json.loads(found.task.headers),
         executions=executions,
         result=None if found.result is None else json.loads(found.result),
+        has_result=found.has_result,
     )
 
 

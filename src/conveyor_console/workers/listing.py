@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from conveyor.workers import Mode, WorkerInfo
-from conveyor_console.kit.filters import Field, Kind
+from conveyor_console.kit.filters import ANY, Field, Kind
 from conveyor_console.kit.grammar import FREE
 from conveyor_console.kit.listing import Listing
 
 
 def _read(info: WorkerInfo, attribute: str) -> Any:
+    if attribute == "queues" and not info.queues:
+        return ANY  # it serves them all
     if attribute in {"queues", "names"}:
         return " ".join(getattr(info, attribute))
     if attribute == "text":

@@ -138,13 +138,14 @@ def _finished_of(row: Any) -> FinishedTask:
 async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
     clauses: list[str] = ["true"]
     values: list[Any] = []
-    before = where.before
-    if before is not None and not known_form([before]):
+    cursors = [cursor for cursor in (where.before, where.after) if cursor is not None]
+    if len(known_form(cursors)) < len(set(cursors)):
         return []
     for clause, value in (
         ("t.queue = {}", where.queue),
         ("t.name = {}", where.name),
-        ("t.id < {}", before),
+        ("t.id < {}", where.before),
+        ("t.id > {}", where.after),
         ("{} @> ARRAY[s.state]", [NUMBERS[state] for state in where.states] or None),
     ):
         if value is not None:
@@ -152,7 +153,9 @@ async def _list(connection: Connection, where: Filter) -> list[TaskInfo]:
             kind = "::integer[]" if isinstance(value, list) else ""
             clauses.append(clause.format(f"${len(values)}{kind}"))
     values.append(where.limit)
-    statement = f"{_TASKS} WHERE {' AND '.join(clauses)} ORDER BY t.id DESC LIMIT ${len(values)}"
+    order = "ASC" if where.oldest_first else "DESC"
+    limited = f"ORDER BY t.id {order} LIMIT ${len(values)}"
+    statement = f"{_TASKS} WHERE {' AND '.join(clauses)} {limited}"
     return [info_of(row) for row in await connection.fetch(statement, *values)]
 
 

@@ -1,4 +1,5 @@
-"""Lists of tasks, newest first: ids from where their state has them, then a look at each."""
+"""Lists of tasks in the order of their ids: these from where their state has them, then a look at
+each."""
 
 from __future__ import annotations
 
@@ -68,16 +69,20 @@ async def buckets(store: Store, queue: str, kind: str) -> list[tuple[bytes, Sour
 
 
 async def list_tasks(store: Store, where: Filter) -> list[TaskInfo]:
-    """Return the tasks that match, newest first."""
+    """Return the tasks that match, in the order of their ids."""
     queues = await store.queue_names()
     if where.queue is not None:
         queues = [queue for queue in queues if queue == where.queue]
-    before = next(iter(pack_known([where.before])), None) if where.before is not None else None
+    below, above = _known(where.before), _known(where.after)
     found: list[TaskInfo] = []
-    async for ids in _newest_first(store, queues, where):
+    async for ids in _in_sets(store, queues, where):
         mine = sorted(
-            ((key, queue) for key, queue in ids.items() if before is None or key < before),
-            reverse=True,
+            (
+                (key, queue)
+                for key, queue in ids.items()
+                if (below is None or key < below) and (above is None or key > above)
+            ),
+            reverse=not where.oldest_first,
         )
         for start in range(0, len(mine), _LOOKS):
             looks = await look_at(store, dict(mine[start : start + _LOOKS]))
@@ -92,6 +97,10 @@ async def list_tasks(store: Store, where: Filter) -> list[TaskInfo]:
     return found
 
 
+def _known(cursor: str | None) -> bytes | None:
+    return None if cursor is None else next(iter(pack_known([cursor])), None)
+
+
 async def look_at(store: Store, ids: dict[bytes, str]) -> dict[bytes, list[Any]]:
     """Look at tasks whose queues are known; in the order of the ids."""
     queues: dict[str, list[bytes]] = {}
@@ -104,10 +113,10 @@ async def look_at(store: Store, ids: dict[bytes, str]) -> dict[bytes, list[Any]]
     return {key: seen[key] for key in ids if key in seen}
 
 
-async def _newest_first(
+async def _in_sets(
     store: Store, queues: list[str], where: Filter
 ) -> AsyncIterator[dict[bytes, str]]:
-    """Yield ids with their queues, every set older than the one before it."""
+    """Yield ids with their queues, every set older (or newer) than the one before it."""
     states = set(where.states)
     if states and not states & {State.SUCCEEDED}:
         yield await _living_or_dead(store, queues, states)
@@ -118,7 +127,7 @@ async def _newest_first(
     for queue in queues:
         for prefix, source in await buckets(store, queue, kind):
             by_prefix.setdefault(prefix, []).append((queue, source))
-    for prefix in sorted(by_prefix, reverse=True):
+    for prefix in sorted(by_prefix, reverse=not where.oldest_first):
         ids: dict[bytes, str] = {}
         for queue, source in by_prefix[prefix]:
             ids |= dict.fromkeys(await all_ids(store, queue, [source]), queue)

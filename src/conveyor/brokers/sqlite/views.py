@@ -36,7 +36,7 @@ from conveyor.core.task import (
 )
 
 SQL = statements("inspect")
-_HIGHEST_ID = b"\xff" * 16
+_LOWEST_ID, _HIGHEST_ID = b"", b"\xff" * 16
 _FEW_QUEUED = 10_000
 """Below so many waiting tasks it is quicker to begin with them than to walk through all tasks."""
 _PER_QUERY = 500
@@ -80,14 +80,18 @@ def get(connection: sqlite3.Connection, task_id: str) -> TaskInfo:
 
 
 def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
-    """List tasks, newest first."""
+    """List tasks in the order of their ids."""
     wanted = set(where.states) or set(State)
     mask = sum(1 << NUMBERS[state] for state in wanted)
     before = _HIGHEST_ID if where.before is None else pack_id(where.before)
-    if before is None:
-        raise InvalidOption(f"before={where.before!r}: the id of a task")
+    after = _LOWEST_ID if where.after is None else pack_id(where.after)
+    if before is None or after is None:
+        wrong = f"before={where.before!r}" if before is None else f"after={where.after!r}"
+        raise InvalidOption(f"{wrong}: the id of a task")
+    order = "oldest" if where.oldest_first else "newest"
     conditions = (
         before,
+        after,
         where.queue is None,
         where.queue,
         where.name is None,
@@ -98,9 +102,9 @@ def tasks(connection: sqlite3.Connection, where: Filter) -> list[TaskInfo]:
         and connection.execute(SQL["many_queued"], (_FEW_QUEUED,)).fetchone() is not None
     ):
         parameters = (mask,) * 6 + (*conditions, where.limit)
-        rows = connection.execute(SQL["newest_of_few"], parameters)
+        rows = connection.execute(SQL[f"{order}_of_few"], parameters)
     else:
-        rows = connection.execute(SQL["newest"], (*conditions, mask, where.limit))
+        rows = connection.execute(SQL[order], (*conditions, mask, where.limit))
     return [info_of(Row(*row)) for row in rows]
 
 

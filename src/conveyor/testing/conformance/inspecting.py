@@ -150,6 +150,17 @@ async def test_pages_go_on_before_a_cursor(rig: Rig) -> None:
         seen += [info.id for info in page]
         before = seen[-1]
     assert seen == newest
+    seen = []
+    while page := await rig.broker.inspector.tasks(
+        Filter(after=seen[-1] if seen else None, limit=2, oldest_first=True)
+    ):
+        seen += [info.id for info in page]
+    assert seen == newest[::-1]
+    dead = Filter(states=(State.FAILED, State.CANCELLED, State.QUEUED), oldest_first=True)
+    few = [info.id for info in await rig.broker.inspector.tasks(dead)]
+    assert few == [one for one in newest[::-1] if one in few]
+    between = Filter(after=newest[-1], before=newest[1], oldest_first=True)
+    assert [info.id for info in await rig.broker.inspector.tasks(between)] == newest[2:-1][::-1]
 
 
 async def test_queues_show_what_waits_in_them(rig: Rig) -> None:

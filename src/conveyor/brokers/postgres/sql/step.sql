@@ -23,8 +23,8 @@ BEGIN
         FROM gone g JOIN task t ON t.id = g.id
     ), told AS (
         INSERT INTO event (at, queue, state, execution, ids)
-        SELECT clock, which, 2, 0, array_agg(g.id ORDER BY g.due, g.id) FROM gone g
-        HAVING count(*) > 0
+        SELECT clock, which, 2, t.execution, array_agg(g.id ORDER BY g.due, g.id)
+        FROM gone g JOIN task t ON t.id = g.id GROUP BY t.execution
     )
     SELECT count(*), array_agg(g.id) INTO moved, ids FROM gone g;
     IF EXISTS (SELECT 1 FROM gated) THEN

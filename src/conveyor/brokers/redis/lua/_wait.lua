@@ -16,16 +16,31 @@ local function schedule(id, priority, due, terms)
   call('ZADD', root .. ':due', whole(due), member)
 end
 
+-- Tells that they wait now. Those that ran before are told with the number of that execution.
+local function tell_promoted(ids)
+  local touched, fresh = call('EXISTS', root .. ':m') == 1 and call('HMGET', root .. ':m', unpack(ids)), {}
+  for k, id in ipairs(ids) do
+    local before = touched and touched[k]
+    if before then
+      tell('q' .. string.match(before, '^%d+'), id, 1)
+    else
+      fresh[#fresh + 1] = id
+    end
+  end
+  if #fresh > 0 then tell('q0', table.concat(fresh), #fresh) end
+end
+
 -- Moves at most `limit` due tasks to their lists. Returns how many, and when the next one is due.
 local function promote(limit)
   local key = root .. ':due'
   local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if not head[2] or tonumber(head[2]) > now then return 0, tonumber(head[2]) end
   local due = call('ZRANGEBYSCORE', key, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
-  local members, lists, gated = {}, {}, {}
+  local members, ids, lists, gated = {}, {}, {}, {}
   for k = 1, #due, 2 do
     local member = due[k]
     members[#members + 1] = member
+    ids[#ids + 1] = string.sub(member, 1, 16)
     if #member > PLAIN_BYTES then
       gated[#gated + 1] = k
     else
@@ -35,7 +50,7 @@ local function promote(limit)
         list = {}
         lists[priority] = list
       end
-      list[#list + 1] = string.sub(member, 1, 16) .. six(tonumber(due[k + 1]))
+      list[#list + 1] = ids[#ids] .. six(tonumber(due[k + 1]))
     end
   end
   call('ZREM', key, unpack(members))
@@ -43,6 +58,7 @@ local function promote(limit)
   for priority, list in pairs(lists) do
     call('RPUSH', root .. ':q:' .. priority, unpack(list))
   end
+  tell_promoted(ids)
   head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return #members, tonumber(head[2])
 end

@@ -77,6 +77,7 @@ prune_periods()
 forget_idle_gates()
 local pruned = prune_keys() + prune_dead() + prune_successes()
 call('ZREMRANGEBYSCORE', root .. ':w', whole(SWEPT_KEPT_MS - now), 0)
+publish()
 ring(promoted + lanes().ring_elsewhere())
 local stale = call('ZRANGEBYSCORE', root .. ':w', '(0', whole(now - STALE_MS), 'LIMIT', 0, 100)
 return { promoted, pruned, stale }

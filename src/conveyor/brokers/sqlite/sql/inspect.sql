@@ -7,8 +7,13 @@ SELECT record FROM conveyor_execution WHERE seq = ? ORDER BY number;
 -- name: newest
 -- Walks the ids downwards: right when most tasks match.
 SELECT * FROM conveyor_tasks
-WHERE id < ? AND (? OR queue = ?) AND (? OR name = ?) AND (? >> state & 1)
+WHERE id < ? AND id > ? AND (? OR queue = ?) AND (? OR name = ?) AND (? >> state & 1)
 ORDER BY id DESC LIMIT ?;
+
+-- name: oldest
+SELECT * FROM conveyor_tasks
+WHERE id < ? AND id > ? AND (? OR queue = ?) AND (? OR name = ?) AND (? >> state & 1)
+ORDER BY id LIMIT ?;
 
 -- name: newest_of_few
 -- Begins with the tables that hold only such tasks: a million successes do not slow down the list
@@ -21,8 +26,20 @@ SELECT v.* FROM (
     UNION ALL SELECT seq FROM conveyor_laned WHERE ? >> 2 & 1
     UNION ALL SELECT seq FROM conveyor_finished WHERE state <> 5 AND ? >> state & 1
 ) few CROSS JOIN conveyor_tasks v ON v.seq = few.seq
-WHERE v.id < ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
+WHERE v.id < ? AND v.id > ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
 ORDER BY +v.id DESC LIMIT ?;
+
+-- name: oldest_of_few
+SELECT v.* FROM (
+    SELECT seq FROM conveyor_lease WHERE ? >> 3 & 1
+    UNION ALL SELECT seq FROM conveyor_due WHERE ? >> 1 & 1
+    UNION ALL SELECT seq FROM conveyor_ready WHERE ? >> 2 & 1
+    UNION ALL SELECT seq FROM conveyor_parked WHERE ? >> 2 & 1
+    UNION ALL SELECT seq FROM conveyor_laned WHERE ? >> 2 & 1
+    UNION ALL SELECT seq FROM conveyor_finished WHERE state <> 5 AND ? >> state & 1
+) few CROSS JOIN conveyor_tasks v ON v.seq = few.seq
+WHERE v.id < ? AND v.id > ? AND (? OR v.queue = ?) AND (? OR v.name = ?)
+ORDER BY +v.id LIMIT ?;
 
 -- name: many_queued
 SELECT 1 FROM (SELECT 1 FROM conveyor_ready UNION ALL SELECT 1 FROM conveyor_laned)

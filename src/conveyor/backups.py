@@ -1,0 +1,142 @@
+"""Copies of a SQLite file that others write to: whole, checked and on the disk, or not there. All
+of it blocks: in an event loop it is for a thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from conveyor.core.errors import ConveyorError
+
+__all__ = ["CopyFailed", "check", "copy_database", "digest_of", "sum_beside", "sum_file"]
+_PAGES = 1_024
+"""Copied between two looks at whether to stop."""
+_STEPS = 100_000
+"""Steps of SQLite's own machine between two such looks."""
+
+
+class CopyFailed(ConveyorError):
+    """It was not made, and nothing is left of it; or it is not what was made."""
+
+
+def copy_database(
+    source: Path,
+    target: Path,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    stopped: str = "it was stopped",
+) -> str:
+    """Copy a database as it is at one moment; writers wait for nothing. The copy has its name only
+    when it is whole, checked and on the disk, and `<name>.sha256` is there before it; until then it
+    is `.<name>.partial` beside it. `stop` is asked now and then. Returns the SHA-256. Raises
+    `CopyFailed`."""
+    try:
+        _must_fit(source, target.parent)
+        partial = target.with_name(f".{target.name}.partial")
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except (OSError, CopyFailed) as exc:
+        raise _failed(source, target, exc) from exc
+    try:
+        _copy_pages(source, partial, stop, stopped)
+        digest = digest_of(partial)
+        _write_down(target, digest)
+        _to_disk(partial)
+        partial.replace(target)
+        _to_disk(target.parent)
+    except (OSError, sqlite3.Error, CopyFailed) as exc:
+        for left in (partial, target, sum_file(target)):
+            left.unlink(missing_ok=True)
+        raise _failed(source, target, exc) from exc
+    return digest
+
+
+def check(path: Path) -> str:
+    """Read a copy through: its checksum and every page of the database. Returns the SHA-256. Raises
+    `CopyFailed`."""
+    try:
+        wanted, found = sum_beside(path), digest_of(path)
+        if wanted and wanted != found:
+            raise CopyFailed(f"{path} is not what was written: {sum_file(path).name} says another")
+        with closing(sqlite3.connect(_read_only(path), uri=True)) as db:
+            said = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except (OSError, sqlite3.Error) as exc:
+        raise CopyFailed(f"{path} cannot be read: {exc}") from exc
+    if said != "ok":
+        raise CopyFailed(f"{path} is damaged: {said}")
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sum_file(path: Path) -> Path:
+    """Return where the checksum of a copy is, as `sha256sum -c` reads it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def sum_beside(path: Path) -> str:
+    """Return the checksum that was written beside a copy, "" when there is none."""
+    try:
+        return sum_file(path).read_text("ascii").partition(" ")[0]
+    except FileNotFoundError:
+        return ""
+
+
+def _failed(source: Path, target: Path, exc: Exception) -> CopyFailed:
+    return CopyFailed(f"{source.name} was not copied to {target.parent}: {exc}")
+
+
+def _must_fit(source: Path, folder: Path) -> None:
+    needed, free = source.stat().st_size, shutil.disk_usage(folder).free
+    if free < needed:
+        raise CopyFailed(f"it needs {needed:,} bytes, and {free:,} are free")
+
+
+def _copy_pages(source: Path, target: Path, stop: Callable[[], bool], stopped: str) -> None:
+    def look(*_: int) -> None:
+        if stop():
+            raise CopyFailed(stopped)
+
+    with (
+        closing(
+            sqlite3.connect(_read_only(source), uri=True, timeout=10, isolation_level=None)
+        ) as old,
+        closing(sqlite3.connect(target, isolation_level=None)) as new,
+    ):
+        # A snapshot that is held: else every write of another process would begin it anew.
+        old.execute("BEGIN")
+        old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        old.backup(new, pages=_PAGES, progress=look)
+        new.set_progress_handler(lambda: int(stop()), _STEPS)
+        new.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+        found = new.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise CopyFailed(f"the database is damaged: {found}")
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.resolve().as_uri()}?mode=ro"
+
+
+def _write_down(target: Path, digest: str) -> None:
+    path = sum_file(target)
+    path.write_text(f"{digest}  {target.name}\n", "ascii")
+    _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":
+        return  # there a folder cannot be opened
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

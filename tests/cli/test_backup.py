@@ -1,0 +1,54 @@
+"""`conveyor backup`: a checked copy of a SQLite file; of servers, which tool makes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import APP, Inside, Shell
+
+
+def test_a_store_is_copied_and_comes_back(plain_shell: Shell, tmp_path: Path) -> None:
+    shell = plain_shell
+    assert "nothing to back up" in shell("backup", "x.db").sentence
+    task = shell.enqueue("add", "--args", "[40]")
+    made = shell.ok("backup", "monday.db").out
+    assert made.startswith("monday.db: ")
+    assert "bytes, checked, sha256 " in made
+    digest = made.split()[-1]
+    assert (tmp_path / "monday.db.sha256").read_text() == f"{digest}  monday.db\n"
+    assert shell.ok("backup", "monday.db", "--check").out == f"monday.db: intact, sha256 {digest}\n"
+    assert "there already" in shell("backup", "monday.db").sentence
+
+    shell.ok("worker", APP, "--burst")
+    (tmp_path / "monday.db").replace(tmp_path / "restored.db")
+    restored = "sqlite:///restored.db"
+    (info,) = shell.ok("tasks", "list", "--json", "--url", restored).json
+    assert (info["id"], info["state"]) == (task, "queued")
+    assert shell.ok("doctor", "--url", restored).out == "all invariants hold\n"
+
+
+def test_a_folder_and_what_goes_wrong(inside: Inside, tmp_path: Path) -> None:
+    url = ("--url", "sqlite:///conveyor.db")
+    inside("migrate", *url)
+    (tmp_path / "copies").mkdir()
+    name = inside("backup", "copies", *url).out.partition(":")[0]
+    copied = tmp_path / name
+    assert copied.parent.name == "copies"
+    assert sorted(one.name for one in copied.parent.iterdir()) == [
+        copied.name,
+        f"{copied.name}.sha256",
+    ]
+    copied.write_bytes(copied.read_bytes()[:-1])
+    for words, code, told in (
+        ((name, "--check"), 1, "is not what was written"),
+        (("away/x.db", *url), 1, "was not copied to away"),
+        (("missing.db", "--check"), 1, "cannot be read"),
+        (("x.db", "--url", "sqlite://"), 2, "in memory"),
+        (("x.db", "--url", "postgresql://ada:pw@db/x"), 2, "pg_dump --format=custom --file=x.db"),
+        (("x.db", "--url", "redis://db"), 2, "redis-cli -u redis://db --rdb x.db"),
+        (("x.db", "--url", "mysql://db"), 2, "unknown scheme"),
+    ):
+        ran = inside("backup", *words)
+        assert ran.code == code, ran
+        assert told in ran.sentence, ran
+        assert "pw" not in ran.err.replace("pg_dump", "")
