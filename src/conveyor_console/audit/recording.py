@@ -31,7 +31,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 UNAUDITED = {
     ("POST", "/tasks"): "the task itself keeps who enqueued it (created_by)",
     ("POST", "/auth/refresh"): "a session goes on; that it began and how it ended is recorded",
-    ("PUT", "/alerts/metrics/{name}"): "the value itself keeps who reported it",
+    ("PUT", "/metrics/{name}"): "the value itself keeps who reported it",
 }
 """Routes that change something and leave no row, and why. Their refusals do."""
 TOLD = frozenset({"schedules", "workflows", "system"})
