@@ -20,7 +20,7 @@ HEAD = """\
 
 Written by `python -m tests.console.reference` from the OpenAPI document (3.1) that a running
 console answers at `/api/openapi.json`. How to use it:
-[Operate over HTTP](../howto/operate-over-http.md),
+[Operate over HTTP](../howto/operate-over-http.md), which begins with a list of all resources,
 [Enqueue over HTTP](../howto/enqueue-over-http.md),
 [Sign in, roles and keys](../howto/roles-and-keys.md),
 [Look at what happened](../howto/history.md), [Filters](filters.md).
@@ -35,7 +35,11 @@ Schema = dict[str, Any]
 def reference(app: FastAPI) -> str:
     """Return the page."""
     document = app.openapi()
-    permissions = {(row.method, row.path): row.permission for row in rows_of(app)}
+    permissions = {
+        # The document does not say that a name may hold slashes.
+        (row.method, row.path.replace(":path}", "}")): row.permission
+        for row in rows_of(app)
+    }
     lines = [HEAD]
     for tag, routes in sorted(_by_tag(document).items()):
         lines.append(f"## {tag.replace('-', ' ').capitalize()}\n")

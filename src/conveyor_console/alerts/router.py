@@ -13,7 +13,7 @@ from conveyor_console.alerts.metric_router import router as metrics
 from conveyor_console.alerts.models import AlertStanding
 from conveyor_console.alerts.rule_router import router as rules
 from conveyor_console.alerts.rules import Status, acknowledge
-from conveyor_console.alerts.schemas import Acknowledgement, AlertOut, DeliveryOut
+from conveyor_console.alerts.schemas import Acknowledgement, AlertDeliveryOut, AlertOut
 from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
@@ -82,10 +82,10 @@ async def acknowledge_alert(
 @router.get("/{alert_id}/deliveries", dependencies=_READS, responses=problems(404))
 async def list_deliveries(
     alert_id: PathId, db: Reading, cursor: Cursor = None, limit: Limit = 50
-) -> Page[DeliveryOut]:
+) -> Page[AlertDeliveryOut]:
     """Who was told of it, and what could not be delivered, the newest first."""
     await queries.alert_of(db, alert_id)
     place = place_of(cursor)
     found = await queries.deliveries(db, alert_id, place[0] if place else None, limit + 1)
     rows, more = page_of(found, limit, lambda row: [row.id])
-    return Page(items=[DeliveryOut.model_validate(row) for row in rows], next_cursor=more)
+    return Page(items=[AlertDeliveryOut.model_validate(row) for row in rows], next_cursor=more)

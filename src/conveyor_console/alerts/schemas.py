@@ -124,7 +124,7 @@ class AlertOut(BaseModel):
     resolved_at: datetime | None
 
 
-class DeliveryOut(BaseModel):
+class AlertDeliveryOut(BaseModel):
     """Telling one channel of it."""
 
     model_config = ConfigDict(from_attributes=True)

@@ -17,7 +17,7 @@ from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.wire import Line
 from conveyor_console.queues import service
-from conveyor_console.queues.schemas import PauseIn, QueueDetail, QueueOut
+from conveyor_console.queues.schemas import QueueDetail, QueueOut, QueuePauseIn
 
 router = APIRouter(prefix="/queues", tags=["queues"], responses=problems(401, 403, 422, 503))
 Managing = Annotated[Principal, Depends(Needs(Permission.QUEUES_MANAGE))]
@@ -60,7 +60,7 @@ async def get_queue(name: Name, request: Request) -> QueueDetail:
 
 @router.post("/{name}/pause", responses=problems(404))
 async def pause_queue(
-    name: Name, who: Managing, request: Request, body: PauseIn | None = None
+    name: Name, who: Managing, request: Request, body: QueuePauseIn | None = None
 ) -> QueueOut:
     """Give out none of its tasks until it is resumed. What runs goes on, and enqueueing too."""
     console = console_of(request)

@@ -12,13 +12,13 @@ from conveyor_console.kit.moments import since
 from conveyor_console.kit.wire import Line, Strict
 
 
-class PauseIn(Strict):
+class QueuePauseIn(Strict):
     """Why it is paused; everybody sees it."""
 
     reason: Line = Field(default="", max_length=500)
 
 
-class PauseOut(BaseModel):
+class QueuePauseOut(BaseModel):
     """Who paused it, when and why."""
 
     reason: str
@@ -26,7 +26,7 @@ class PauseOut(BaseModel):
     at: datetime
 
     @classmethod
-    def of(cls, pause: Pause) -> PauseOut:
+    def of(cls, pause: Pause) -> QueuePauseOut:
         """Say it in terms of the API."""
         return cls(reason=pause.reason, by=pause.by, at=since(pause.at))
 
@@ -69,7 +69,7 @@ class QueueOut(BaseModel):
     """Queued tasks by priority. On Redis without those that wait for a limit."""
     oldest_wait: float | None
     """Seconds."""
-    pause: PauseOut | None
+    pause: QueuePauseOut | None
 
     @classmethod
     def of(cls, info: QueueInfo) -> QueueOut:
@@ -95,4 +95,4 @@ class QueueDetail(QueueOut):
 def _plain(info: QueueInfo) -> dict[str, object]:
     names = ("name", "queued", "scheduled", "running", "parked", "by_priority", "oldest_wait")
     found: dict[str, object] = {name: getattr(info, name) for name in names}
-    return found | {"pause": PauseOut.of(info.pause) if info.pause else None}
+    return found | {"pause": QueuePauseOut.of(info.pause) if info.pause else None}

@@ -23,11 +23,11 @@ from conveyor_console.schedules.listing import LISTING
 from conveyor_console.schedules.schemas import (
     Fires,
     NewSchedule,
-    PauseIn,
     Preview,
     Ran,
     ScheduleChange,
     ScheduleOut,
+    SchedulePauseIn,
 )
 
 router = APIRouter(
@@ -109,10 +109,10 @@ async def preview_schedule(
 
 @router.post("/{name:path}/pause", responses=problems(404))
 async def pause_schedule(
-    name: Name, who: Managing, request: Request, body: PauseIn | None = None
+    name: Name, who: Managing, request: Request, body: SchedulePauseIn | None = None
 ) -> ScheduleOut:
     """Let it fire no more until it is resumed, or until a time."""
-    body = body or PauseIn()
+    body = body or SchedulePauseIn()
     info = await console_of(request).queue.schedules.pause(
         name, reason=body.reason, by=who.name, until=body.until
     )

@@ -64,7 +64,7 @@ class ScheduleChange(Timing):
         return self.model_dump(exclude_none=True)
 
 
-class PauseIn(Strict):
+class SchedulePauseIn(Strict):
     """Why, and until when."""
 
     reason: Line = Field(default="", max_length=500)
@@ -77,7 +77,7 @@ class Preview(Timing):
     count: Annotated[int, Field(ge=1, le=100, strict=True), Whole] = 5
 
 
-class PauseOut(BaseModel):
+class SchedulePauseOut(BaseModel):
     """Who paused it, when and why."""
 
     reason: str
@@ -104,7 +104,7 @@ class ScheduleOut(BaseModel):
     priority: int
     args: list[Any]
     kwargs: dict[str, Any]
-    pause: PauseOut | None
+    pause: SchedulePauseOut | None
     source: Literal["code", "runtime"]
     scope: str
     edited_at: datetime
@@ -124,7 +124,7 @@ class ScheduleOut(BaseModel):
         """Say it in terms of the API."""
         said = {name: getattr(info, name, None) for name in cls.model_fields}
         paused = info.paused
-        said["pause"] = paused and PauseOut(
+        said["pause"] = paused and SchedulePauseOut(
             reason=paused.reason,
             by=paused.by,
             at=since(paused.at),

@@ -25,9 +25,9 @@ from conveyor_console.webhooks.collecting import TOPICS, Collector
 from conveyor_console.webhooks.delivering import Delivering
 from conveyor_console.webhooks.models import Webhook, WebhookCursor, WebhookDelivery
 from conveyor_console.webhooks.schemas import (
-    DeliveryOut,
     Rotation,
     State,
+    WebhookDeliveryOut,
     WebhookIn,
     WebhookMade,
     WebhookOut,
@@ -156,14 +156,14 @@ async def rotate_secret(
 @router.post(
     "/{webhook_id}/ping", status_code=201, dependencies=_MANAGES, responses=problems(404, 409)
 )
-async def ping(webhook_id: PathId, db: Writing, request: Request) -> DeliveryOut:
+async def ping(webhook_id: PathId, db: Writing, request: Request) -> WebhookDeliveryOut:
     """Send the endpoint a `ping`."""
     console = console_of(request)
     await _webhook(db, webhook_id)
     collector = Collector(db, console.new_id, console.clock.now())
     made = collector.add(webhook_id, "ping", {}, f"ping:{console.new_id()}")
     await db.flush()
-    return DeliveryOut.model_validate(made)
+    return WebhookDeliveryOut.model_validate(made)
 
 
 @router.get("/{webhook_id}/deliveries", dependencies=_MANAGES, responses=problems(404))
@@ -173,7 +173,7 @@ async def list_deliveries(
     state: InState = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[DeliveryOut]:
+) -> Page[WebhookDeliveryOut]:
     """What was sent to it, the newest first."""
     await _webhook(db, webhook_id)
     place = place_of(cursor)
@@ -188,7 +188,7 @@ async def list_deliveries(
     if place is not None:
         statement = statement.where(WebhookDelivery.id < place[0])
     rows, more = page_of(list(await db.scalars(statement)), limit, lambda row: [row.id])
-    return Page(items=[DeliveryOut.model_validate(row) for row in rows], next_cursor=more)
+    return Page(items=[WebhookDeliveryOut.model_validate(row) for row in rows], next_cursor=more)
 
 
 @router.post(
@@ -199,7 +199,7 @@ async def list_deliveries(
 )
 async def replay(
     webhook_id: PathId, delivery_id: PathId, db: Writing, request: Request
-) -> DeliveryOut:
+) -> WebhookDeliveryOut:
     """Send the same body once more, as a new delivery."""
     console = console_of(request)
     before = await db.get(WebhookDelivery, delivery_id)
@@ -209,7 +209,7 @@ async def replay(
     await db.flush()
     note(request, "webhooks.replay", f"delivery:{delivery_id}")
     console.part(Delivering).wake()
-    return DeliveryOut.model_validate(made)
+    return WebhookDeliveryOut.model_validate(made)
 
 
 async def _webhook(db: AsyncSession, webhook_id: str, *, to_change: bool = False) -> Webhook:

@@ -58,7 +58,7 @@ class Rotation(Strict):
     """How long the old one signs too."""
 
 
-class DeliveryOut(BaseModel):
+class WebhookDeliveryOut(BaseModel):
     """What was sent, or will be."""
 
     model_config = ConfigDict(from_attributes=True)
