@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.alerts.models import (
@@ -16,7 +17,10 @@ from conveyor_console.alerts.models import (
 )
 from conveyor_console.alerts.schemas import RuleOut, StandingOut
 from conveyor_console.kit.etags import TO_CHANGE
+from conveyor_console.kit.filters import Field, Kind
+from conveyor_console.kit.grammar import FREE
 from conveyor_console.kit.problems import Problem
+from conveyor_console.kit.searching import Searching
 
 
 async def rule_of(db: AsyncSession, rule_id: str, *, to_change: bool = False) -> AlertRule:
@@ -71,11 +75,51 @@ async def channels(db: AsyncSession, after: str | None, limit: int) -> list[Aler
     return list(await db.scalars(statement))
 
 
+SEARCH = Searching(
+    fields={
+        "status": Field(Kind.CHOICE, "status", ("firing", "acknowledged", "resolved")),
+        "severity": Field(Kind.CHOICE, "severity", ("info", "warning", "critical")),
+        "rule": Field(Kind.TEXT, "rule"),
+        "metric": Field(Kind.TEXT, "metric"),
+        "target": Field(Kind.TEXT, "target"),
+        "by": Field(Kind.TEXT, "acknowledged_by"),
+        "note": Field(Kind.WORDS, "note"),
+        "value": Field(Kind.NUMBER, "value"),
+        "age": Field(Kind.AGE, "fired_at"),
+        "fired": Field(Kind.MOMENT, "fired_at"),
+        "resolved": Field(Kind.MOMENT, "resolved_at"),
+        FREE: Field(Kind.WORDS, "text"),
+    },
+    columns={
+        "status": Alert.status.expression,
+        "severity": Alert.severity.expression,
+        "rule": AlertRule.name.expression,
+        "metric": AlertRule.metric.expression,
+        "target": AlertRule.target.expression,
+        "acknowledged_by": Alert.acknowledged_by.expression,
+        "note": Alert.note.expression,
+        "value": Alert.value.expression,
+        "fired_at": Alert.fired_at.expression,
+        "resolved_at": Alert.resolved_at.expression,
+        "text": AlertRule.name + literal(" ") + Alert.summary,
+    },
+)
+
+
 async def alerts(
-    db: AsyncSession, status: str | None, rule_id: str | None, before: str | None, limit: int
+    db: AsyncSession,
+    *,
+    status: str | None,
+    rule_id: str | None,
+    q: str,
+    now: datetime,
+    before: str | None,
+    limit: int,
 ) -> list[Alert]:
     """Return alerts, the newest first."""
-    statement = select(Alert).order_by(Alert.id.desc()).limit(limit)
+    joined = select(Alert).join(AlertRule, AlertRule.id == Alert.rule_id)
+    statement = joined.order_by(Alert.id.desc()).limit(limit)
+    statement = SEARCH.narrow(db, statement, q, now)
     if status is not None:
         statement = statement.where(Alert.status == status)
     if rule_id is not None:

@@ -19,7 +19,7 @@ from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 from conveyor_console.live import notices
@@ -37,7 +37,10 @@ Kept = Annotated[Status | None, Query(description="firing, acknowledged or resol
 
 @router.get("", dependencies=_READS)
 async def list_alerts(
+    request: Request,
     db: Reading,
+    *,
+    q: Search = "",
     status: Kept = None,
     rule_id: OfRule = None,
     cursor: Cursor = None,
@@ -46,7 +49,15 @@ async def list_alerts(
     """Alerts, the newest first: those that are open, and those of the last 90 days."""
     place = place_of(cursor)
     before = place[0] if place else None
-    found = await queries.alerts(db, status and status.value, rule_id, before, limit + 1)
+    found = await queries.alerts(
+        db,
+        status=status and status.value,
+        rule_id=rule_id,
+        q=q,
+        now=console_of(request).clock.now(),
+        before=before,
+        limit=limit + 1,
+    )
     rows, more = page_of(found, limit, lambda alert: [alert.id])
     return Page(items=[AlertOut.model_validate(row) for row in rows], next_cursor=more)
 

@@ -17,11 +17,12 @@ from conveyor_console.bulk_actions.choosing import Preview, choice, just_above, 
 from conveyor_console.bulk_actions.models import BulkAction, State
 from conveyor_console.bulk_actions.running import Running
 from conveyor_console.bulk_actions.schemas import BulkActionOut, NewBulkAction, RunIn, sample_of
+from conveyor_console.bulk_actions.searching import SEARCH
 from conveyor_console.bulk_actions.telling import tell
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, changing, console_of
 from conveyor_console.kit.grammar import BadQuery
-from conveyor_console.kit.pages import Cursor, Limit, Page, bad_query, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, bad_query, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 
@@ -44,6 +45,7 @@ async def list_bulk_actions(
     request: Request,
     db: Reading,
     *,
+    q: Search = "",
     state: Stands = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -55,8 +57,9 @@ async def list_bulk_actions(
         wanted = wanted.where(BulkAction.state == state)
     if place is not None:
         wanted = wanted.where(BulkAction.id < place[0])
-    rows, more = page_of((await db.scalars(wanted)).all(), limit, lambda row: [row.id])
     now = console_of(request).clock.now()
+    wanted = SEARCH.narrow(db, wanted, q, now)
+    rows, more = page_of((await db.scalars(wanted)).all(), limit, lambda row: [row.id])
     return Page(items=[BulkActionOut.showing(row, now) for row in rows], next_cursor=more)
 
 

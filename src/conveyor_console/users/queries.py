@@ -5,11 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import case, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.auth.models import Invitation, Role, User
+from conveyor_console.kit.filters import Field, Kind
+from conveyor_console.kit.grammar import FREE
+from conveyor_console.kit.searching import Searching
 from conveyor_console.kit.sorting import Order, Place, behind
+
+_blank = literal(" ")
+SEARCH = Searching(
+    fields={
+        "email": Field(Kind.TEXT, "email"),
+        "name": Field(Kind.TEXT, "name"),
+        "role": Field(Kind.CHOICE, "role", tuple(role.value for role in Role)),
+        "disabled": Field(Kind.CHOICE, "disabled", ("yes", "no")),
+        "age": Field(Kind.AGE, "created_at"),
+        "created": Field(Kind.MOMENT, "created_at"),
+        "login": Field(Kind.MOMENT, "last_login_at"),
+        FREE: Field(Kind.WORDS, "text"),
+    },
+    columns={
+        "email": User.email.expression,
+        "name": User.name.expression,
+        "role": User.role.expression,
+        "disabled": case((User.disabled_at.is_(None), "no"), else_="yes"),
+        "created_at": User.created_at.expression,
+        "last_login_at": User.last_login_at.expression,
+        "text": User.email + _blank + User.name,
+    },
+)
 
 
 async def users(
@@ -17,7 +43,8 @@ async def users(
     *,
     role: Role | None,
     disabled: bool | None,
-    text: str | None,
+    q: str,
+    now: datetime,
     order: Order,
     place: Place | None,
     limit: int,
@@ -30,10 +57,7 @@ async def users(
     if disabled is not None:
         wanted = User.disabled_at.is_not(None) if disabled else User.disabled_at.is_(None)
         statement = statement.where(wanted)
-    if text:
-        columns = (User.email, User.name)
-        found = (func.lower(one).contains(text.lower(), autoescape=True) for one in columns)
-        statement = statement.where(or_(*found))
+    statement = SEARCH.narrow(db, statement, q, now)
     return (await db.scalars(statement)).all()
 
 

@@ -15,10 +15,10 @@ from conveyor_console.auth.schemas import UserOut
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, changing, console_of
 from conveyor_console.kit.etags import IfMatch, etag_of
-from conveyor_console.kit.pages import Cursor, Limit, Page
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.sorting import Order, cut, order_of, place_in
-from conveyor_console.kit.wire import Line, PathId
+from conveyor_console.kit.wire import PathId
 from conveyor_console.users import queries, service
 from conveyor_console.users.schemas import NewUser, UserChange
 
@@ -36,11 +36,12 @@ Sort = Annotated[
 
 @router.get("")
 async def list_users(
+    request: Request,
     db: Reading,
     *,
     role: Role | None = None,
     disabled: bool | None = None,
-    q: Annotated[Line | None, Query(max_length=200, description="Part of address or name.")] = None,
+    q: Search = "",
     sort: Sort = "-created",
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -51,7 +52,8 @@ async def list_users(
         db,
         role=role,
         disabled=disabled,
-        text=q,
+        q=q,
+        now=console_of(request).clock.now(),
         order=order,
         place=place_in(order, cursor),
         limit=limit + 1,

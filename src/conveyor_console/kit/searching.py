@@ -1,0 +1,56 @@
+"""The filter grammar over a table that is small enough to be looked through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from conveyor_console.kit.filters import Condition, Field, Kind, conditions
+from conveyor_console.kit.grammar import BadQuery
+from conveyor_console.kit.pages import bad_query
+from conveyor_console.kit.selecting import Selecting
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """What a table can be filtered by: fields, and what holds the attribute of each."""
+
+    fields: Mapping[str, Field]
+    columns: Mapping[str, ColumnElement[Any]]
+
+    def narrow(self, db: AsyncSession, rows: Select[Any], q: str, now: datetime) -> Select[Any]:
+        """Leave out what does not fit a filter; `now` is for ages. Raises `Problem` 422."""
+        try:
+            wanted = conditions(q, self.fields, now.timestamp())
+        except BadQuery as exc:
+            raise bad_query(exc) from None
+        if not wanted:
+            return rows
+        is_sqlite = db.get_bind().dialect.name == "sqlite"
+        select = Selecting(self.columns.__getitem__, is_sqlite=is_sqlite)
+        return rows.where(select.clause(map(self._of_table, wanted)))
+
+    def _of_table(self, one: Condition) -> Condition:
+        """The console's own tables hold moments, not epoch seconds."""
+        times = {
+            field.attribute
+            for field in self.fields.values()
+            if field.kind in {Kind.MOMENT, Kind.AGE}
+        }
+        if one.attribute not in times:
+            return one
+        return replace(one, values=tuple(map(_moment, one.values)))
+
+
+def _moment(at: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _LAST if at > 0 else _FIRST
