@@ -186,7 +186,7 @@ class ReportIn(Strict):
     value: Number
     target: Annotated[Line, Field(max_length=200)] = ""
     """What it is of, as rules name it; empty: of everything."""
-    good_for: float = Field(default=300, ge=1, le=7 * 86_400, allow_inf_nan=False)
+    good_for: float = Field(default=300, ge=1, le=7 * 86_400, allow_inf_nan=False, strict=True)
     """Seconds after which it says nothing any more."""
 
 
