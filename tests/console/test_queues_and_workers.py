@@ -12,7 +12,8 @@ from conveyor.brokers.base import Step
 from conveyor.limits import Concurrency, Rate
 from conveyor.workers import WorkerInfo, orders
 from conveyor_console.console import Console
-from tests.console.conftest import Api
+from conveyor_console.history.roster import Roster
+from tests.console.conftest import Api, TestClock
 
 
 @pytest.fixture
@@ -120,6 +121,37 @@ async def test_workers_are_found_by_the_queues_that_they_serve(
     ):
         found = await viewer.call("GET", "/workers", params={"q": q})
         assert [one["id"] for one in found["items"]] == ids, q
+
+
+async def test_workers_that_have_gone_are_known(
+    viewer: Api, queue: Conveyor, console: Console, clock: TestClock, worker: str
+) -> None:
+    await console.rest()
+    roster = Roster(queue, console.database, clock)
+    await roster.look()
+    broker = (await queue.client()).broker
+    mail = WorkerInfo(id="w2", host="beta", pid=8, started_at=time.time(), queues=("mail",))
+    await broker.renew(["w2"], 60.0, mail)
+    clock.advance(6)
+    await roster.look()
+    await broker.renew(["w1"], 0.0)
+    clock.advance(6)
+    await roster.look()
+
+    async def seen(q: str = "", **more: Any) -> Any:
+        return await viewer.call("GET", "/workers/history", params={"q": q, **more})
+
+    both = (await seen())["items"]
+    assert [(one["id"], one["host"], one["queues"]) for one in both] == [
+        ("w2", "beta", ["mail"]), (worker, "alpha", [])
+    ]  # fmt: skip
+    assert both[1]["seen_at"] == "2026-11-27T12:00:06Z"
+    first = await seen(limit=1)
+    rest = await seen(cursor=first["next_cursor"])
+    assert first["items"] + rest["items"] == both
+    for q, ids in (("host:al*", [worker]), ("beta", ["w2"]), ("seen>2099-01-01", [])):
+        assert [one["id"] for one in (await seen(q))["items"]] == ids
+    await viewer.call("GET", "/workers/history", 422, params={"q": "pid:8"})
 
 
 @pytest.mark.parametrize("action", ["pause", "resume", "drain", "shutdown"])

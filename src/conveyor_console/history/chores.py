@@ -5,14 +5,15 @@ from __future__ import annotations
 from conveyor import Conveyor
 from conveyor_console.db.engine import Database
 from conveyor_console.history.retention import CHUNK, prune, verify_letters
+from conveyor_console.history.roster import Roster
 from conveyor_console.kit.clock import Clock
 
 _EVERY = 60.0
 
 
 class Chores:
-    """Retention, and a look at the dead letters. Once a minute a round begins; within a round each
-    call does one chunk, so that events never wait for long."""
+    """Who works, retention, and a look at the dead letters. Once a minute a round begins; within a
+    round each call does one chunk, so that events never wait for long."""
 
     def __init__(self, queue: Conveyor, database: Database, clock: Clock, days: int) -> None:
         self._queue = queue
@@ -20,11 +21,13 @@ class Chores:
         self._clock = clock
         self._days = days
         self._round_at = clock.monotonic() + _EVERY
+        self._roster = Roster(queue, database, clock)
         self._pruning = False
         self._after: str | None = None
 
     async def bite(self) -> bool:
         """Do a chunk of what is due; returns whether there is more to do at once."""
+        await self._roster.look()
         now = self._clock.monotonic()
         if now >= self._round_at:
             self._round_at = now + _EVERY

@@ -185,6 +185,24 @@ class Failure(Base):
     """The latest task with it."""
 
 
+class Worker(Base):
+    """A worker that lives or has lived, as it was last seen."""
+
+    __tablename__ = f"{PREFIX}worker"
+    __table_args__ = (Index("ix_console_worker_seen_at", "seen_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """Its token: `worker` of executions."""
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    queues: Mapped[str] = mapped_column(Text)
+    """A JSON list; an empty one is every queue."""
+    concurrency: Mapped[int] = mapped_column(Integer)
+    code_version: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[float] = mapped_column(Double)
+    seen_at: Mapped[float] = mapped_column(Double)
+
+
 class DueTask(Base):
     """A delayed task that became due and has not ended: what a recorder that begins knows of those
     whose events were read before it."""

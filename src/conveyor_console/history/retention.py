@@ -10,7 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor.inspect import Inspector
 from conveyor_console.db.engine import Database
-from conveyor_console.history.models import DeadLetter, DueTask, Failure, Histogram, Rollup, Task
+from conveyor_console.history.models import (
+    DeadLetter,
+    DueTask,
+    Failure,
+    Histogram,
+    Rollup,
+    Task,
+    Worker,
+)
 from conveyor_console.history.writing import bury
 
 CHUNK = 1_000
@@ -39,6 +47,7 @@ async def _prune_sums(session: AsyncSession, before: float) -> None:
     for table in (Rollup, Histogram):
         old = table.minute < int(before // 60)
         await session.execute(delete(table).where(table.span.in_((1, 60)), old))
+    await session.execute(delete(Worker).where(Worker.seen_at < before))
     await session.execute(delete(DueTask).where(DueTask.at < before))
     await session.execute(delete(Failure).where(Failure.hour < int(before // 3_600)))
 

@@ -11,13 +11,20 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.deps import console_of
+from conveyor_console.deps import Reading, console_of
 from conveyor_console.kit.listing import Asked
 from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.wire import Line
 from conveyor_console.workers.listing import LISTING
-from conveyor_console.workers.schemas import OrderIn, OrderOut, WorkerDetail, WorkerOut
+from conveyor_console.workers.past import seen
+from conveyor_console.workers.schemas import (
+    OrderIn,
+    OrderOut,
+    WorkerDetail,
+    WorkerOut,
+    WorkerSeen,
+)
 
 router = APIRouter(prefix="/workers", tags=["workers"], responses=problems(401, 403, 422, 503))
 Managing = Annotated[Principal, Depends(Needs(Permission.WORKERS_MANAGE))]
@@ -48,6 +55,16 @@ async def list_workers(
     rows, more = LISTING.page(await workers.workers(queue), asked, now)
     orders = await workers.orders(queue)
     return Page(items=[WorkerOut.of(info, orders.get(info.id)) for info in rows], next_cursor=more)
+
+
+@router.get("/history", dependencies=[needs(Permission.WORKERS_READ)])
+async def list_past_workers(
+    request: Request, db: Reading, q: Search = "", cursor: Cursor = None, limit: Limit = 50
+) -> Page[WorkerSeen]:
+    """Workers that live or have lived within the days of the history, those seen last first: who
+    was it that ran an execution?"""
+    now = console_of(request).clock.now().timestamp()
+    return await seen(db, q, cursor, limit, now)
 
 
 @router.get("/{worker_id}", responses=problems(404), dependencies=[needs(Permission.WORKERS_READ)])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import orjson
 from pydantic import BaseModel, Field
 
 from conveyor.workers import Action, Holding, Mode, Order, WorkerInfo
+from conveyor_console.history.models import Worker
 from conveyor_console.kit.moments import moment, since
 from conveyor_console.kit.wire import Line, Strict
 
@@ -107,6 +109,36 @@ class WorkerOut(BaseModel):
     def of(cls, info: WorkerInfo, order: Order | None) -> WorkerOut:
         """Say it in terms of the API."""
         return cls.model_validate(_plain(info, order))
+
+
+class WorkerSeen(BaseModel):
+    """A worker that lives or has lived, as it was last seen."""
+
+    id: str
+    """What `worker` of an execution names."""
+    host: str
+    pid: int
+    queues: list[str]
+    """Empty: every queue."""
+    concurrency: int
+    code_version: str
+    started_at: datetime
+    seen_at: datetime
+    """Within a minute, while it lives."""
+
+    @classmethod
+    def of(cls, row: Worker) -> WorkerSeen:
+        """Say it in terms of the API."""
+        return cls(
+            id=row.id,
+            host=row.host,
+            pid=row.pid,
+            queues=orjson.loads(row.queues),
+            concurrency=row.concurrency,
+            code_version=row.code_version,
+            started_at=since(row.started_at),
+            seen_at=since(row.seen_at),
+        )
 
 
 class WorkerDetail(WorkerOut):
