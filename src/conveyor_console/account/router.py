@@ -66,10 +66,14 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
         note(request, "auth.login", _user(user))
         raise unauthenticated("the e-mail address or the password is wrong")
     console.throttle.succeeded(account, origin.ip)
+    checked = user.password_hash
+    renewed = await console.passwords.renewed(body.password, checked)
     async with changing(request) as db:
         user = await db.get(User, user.id)
         if user is None or user.disabled_at is not None:  # while the password was checked
             raise unauthenticated("the e-mail address or the password is wrong")
+        if renewed is not None and user.password_hash == checked:
+            user.password_hash = renewed
         grant = await console.sessions.begin(
             db, user, console.new_id(), origin, console.clock.now()
         )

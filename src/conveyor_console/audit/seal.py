@@ -25,7 +25,9 @@ log = logging.getLogger("conveyor.console")
 GENESIS = "0" * 64
 AT_ONCE = 500
 EVERY = 0.5
-"""Seconds between looks for entries of other processes; our own wake the sealer at once."""
+"""Seconds between looks for entries of other processes; our own wake the sealer."""
+_REST = 0.1
+"""Seconds between two rounds: many changes at once are sealed together."""
 _COVERED = (
     *("id", "user_id", "actor", "key_id", "action", "target", "outcome", "status", "detail"),
     *("before", "after", "ip", "request_id"),
@@ -132,7 +134,7 @@ class Sealer:
         self._database = database
         self._clock = clock
         self._holder = holder
-        self._rounds = Rounds("audit-sealer", lambda: EVERY, self._seal_all)
+        self._rounds = Rounds("audit-sealer", lambda: EVERY, self._seal_all, rest=_REST)
 
     def start(self) -> None:
         """Begin."""

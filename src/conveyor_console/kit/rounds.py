@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -12,17 +13,24 @@ _PATIENCE = 5.0
 
 
 class Rounds:
-    """Calls `act` every so many seconds (as `every` says anew each time), and at once when woken.
-    A round that fails is logged once and tried again; it never ends the rounds."""
+    """Calls `act` every so many seconds (as `every` says anew each time), and at once when woken,
+    but not within `rest` seconds after a round. A round that fails is logged once and tried again;
+    it never ends the rounds."""
 
     def __init__(
-        self, name: str, every: Callable[[], float], act: Callable[[], Awaitable[None]]
+        self,
+        name: str,
+        every: Callable[[], float],
+        act: Callable[[], Awaitable[None]],
+        *,
+        rest: float = 0.0,
     ) -> None:
         self._name = name
         self._every = every
         self._act = act
+        self._rest = rest
         self._awake = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = ""
 
@@ -36,7 +44,7 @@ class Rounds:
 
     async def close(self) -> None:
         """End; a round under way may end first."""
-        self._stopping = True
+        self._stopping.set()
         self._awake.set()
         if self._task is None:
             return
@@ -47,13 +55,10 @@ class Rounds:
             await asyncio.wait([task], timeout=1)
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             await self._round()
-            try:
-                async with asyncio.timeout(self._every()):
-                    await self._awake.wait()
-            except TimeoutError:
-                pass
+            await _wait(self._stopping, self._rest)
+            await _wait(self._awake, self._every())
             self._awake.clear()
 
     async def _round(self) -> None:
@@ -67,3 +72,11 @@ class Rounds:
             if self._failing:
                 log.info("%s gets on again", self._name)
             self._failing = ""
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long."""
+    if seconds > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
