@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from typing import Any
@@ -37,28 +36,6 @@ async def test_a_sign_in_says_who_one_is(app: FastAPI, granted: dict[str, Any]) 
     assert "users:manage" in me["permissions"]
     assert granted["token_type"] == "bearer"
     assert granted["expires_in"] == 900
-
-
-async def test_a_password_hashed_at_another_cost_is_hashed_anew(
-    nobody: Api, console: Console, users: dict[Role, str]
-) -> None:
-    dear = await asyncio.to_thread(Argon2Hasher(2, 16, 1).hash, PASSWORD)
-    async with console.database.writing() as db:
-        await db.execute(
-            update(User).where(User.id == users[Role.ADMIN]).values(password_hash=dear)
-        )
-    await nobody.call("POST", "/auth/login", 401, json={**ADA, "password": "it is not this"})
-    assert await _stored(console, users) == dear
-    await nobody.call("POST", "/auth/login", json=ADA)
-    renewed = await _stored(console, users)
-    assert "$m=8,t=1,p=1$" in renewed
-    await nobody.call("POST", "/auth/login", json=ADA)
-    assert await _stored(console, users) == renewed
-
-
-async def _stored(console: Console, users: dict[Role, str]) -> str:
-    async with console.database.reading() as db:
-        return (await db.get_one(User, users[Role.ADMIN])).password_hash
 
 
 async def test_addresses_are_the_same_in_any_case(nobody: Api, users: dict[Role, str]) -> None:
