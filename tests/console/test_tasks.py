@@ -143,6 +143,13 @@ FILTERS: list[tuple[str, list[str]]] = [
     ("args.name:Ada", ["greeted"]),
     ("args.loud:true args.name:A*", ["greeted"]),
     ("args.name:A* args.loud:false", []),
+    ("args.name:*true", []),  # that is where the next argument ends
+    ("args.name:*d* args.loud:t*e", ["greeted"]),
+    ("error:*", ["failed"]),
+    ("error:VALUE*MONEY", ["failed"]),
+    ('error:"value*money"', []),
+    ("-error:* state:failed", []),
+    ("ValueError*money", ["failed"]),
     ("args.number:7", ["recovered"]),
     ("args.name:now", ["queued"]),
     ("-args.name:*a* state:succeeded,queued", ["queued", "mailed", "recovered"]),
