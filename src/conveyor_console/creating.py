@@ -14,6 +14,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from conveyor_console.audit.trail import trail_of
+from conveyor_console.auth.access import must_have
+from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console
 from conveyor_console.db.idempotency import Claim, IdempotencyRow, answered, claim, release
 from conveyor_console.deps import console_of
@@ -21,6 +23,8 @@ from conveyor_console.kit import idempotency
 from conveyor_console.kit.problems import Problem, problems
 
 _KEPT_HEADERS = ("content-type", "etag", "location")
+_NEEDED = "needed"
+"""Beside the headers: the permission that let the first request in."""
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -70,6 +74,7 @@ async def _once(request: Request, handler: Handler, key: str) -> Response:
     async with console.database.writing() as db:
         before = await claim(db, claimed, asked, console.clock.now())
     if before is not None:
+        request.state.principal = principal
         return _again(request, console, before, asked)
     try:
         response = await handler(request)
@@ -85,7 +90,7 @@ async def _once(request: Request, handler: Handler, key: str) -> Response:
 
 
 def _again(request: Request, console: Console, row: IdempotencyRow, asked: str) -> Response:
-    """Answer who comes again. Raises `Problem` 409."""
+    """Answer who comes again and still may. Raises `Problem` 403 and 409."""
     if row.request != asked:
         raise Problem(409, f"this {idempotency.HEADER} was used for another request: use a new one")
     if row.status is None or row.answer is None:
@@ -101,15 +106,20 @@ def _again(request: Request, console: Console, row: IdempotencyRow, asked: str) 
         raise Problem(
             409, "this was done, but its answer cannot be read any more: the secret has changed"
         ) from None
+    head, _, body = plain.partition(b"\n")
+    headers = orjson.loads(head)
+    if (needed := headers.pop(_NEEDED, None)) is not None:
+        must_have(request.state.principal, Permission(needed))
     trail_of(request).written = True  # by the first request
-    headers, _, body = plain.partition(b"\n")
-    return Response(body, row.status, {**orjson.loads(headers), "Idempotency-Replayed": "true"})
+    return Response(body, row.status, {**headers, "Idempotency-Replayed": "true"})
 
 
 async def _keep(request: Request, console: Console, claimed: Claim, response: Response) -> None:
     """Keep the answer, with what it tells of when that is in our database. Raises `Problem` 409
     when this took so long that another request has the key now."""
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    if (needed := getattr(request.state, "needed", None)) is not None:
+        headers[_NEEDED] = needed.value
     plain = orjson.dumps(headers) + b"\n" + bytes(response.body)
     nonce = secrets.token_bytes(12)
     sealed = nonce + AESGCM(_key(console)).encrypt(nonce, plain, claimed.id.encode())

@@ -17,6 +17,7 @@ from conveyor_console.audit.recording import UNAUDITED, Recorded, Refusals
 from conveyor_console.audit.trail import printable, without_secrets
 from conveyor_console.auth.models import Role
 from conveyor_console.console import Console
+from conveyor_console.kit.pages import cursor_at
 from tests.console.conftest import PASSWORD, Api, TestClock
 
 VERA = {"email": "viewer@example.com", "password": PASSWORD}
@@ -353,3 +354,12 @@ async def test_a_log_that_cannot_be_written_changes_no_answer(
     monkeypatch.setattr(recording, "entry", broken)
     await viewer.call("GET", "/users", 403)
     assert "could not be written to the audit log" in caplog.text
+
+
+async def test_the_ends_of_the_calendar_are_moments(admin: Api) -> None:
+    first, last = "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"
+    found = await admin.call("GET", "/audit", params={"since": first, "until": last})
+    assert found["items"]
+    assert not (await admin.call("GET", "/audit", params={"since": last}))["items"]
+    for at in (first, last):
+        await admin.call("GET", "/invitations", 422, params={"cursor": cursor_at([at, "x"])})

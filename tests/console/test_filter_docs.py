@@ -11,7 +11,7 @@ from conveyor_console.bulk_actions.searching import SEARCH as BULK_ACTIONS
 from conveyor_console.history.fields import FIELDS as TASKS
 from conveyor_console.history.fields import STATES
 from conveyor_console.history.letters import FIELDS as LETTERS
-from conveyor_console.kit.filters import conditions
+from conveyor_console.kit.filters import conditions, fits, has_line, matches
 from conveyor_console.kit.grammar import BadQuery, parse
 from conveyor_console.queues.service import LISTING as QUEUES
 from conveyor_console.schedules.listing import LISTING as SCHEDULES
@@ -51,3 +51,47 @@ def test_quotes_and_escapes() -> None:
     (first, second) = parse('  -task:a*,"b c"   word  ')
     assert (first.negated, [value.text for value in first.values]) == (True, ["a*", "b c"])
     assert (second.field, second.column) == ("", 20)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        ("*", ["", "a", "a\nb"], []),
+        ("a*", ["a", "ab"], ["", "ba"]),
+        ("*a", ["a", "ba"], ["ab"]),
+        ("a*a", ["aa", "aba"], ["a", "ab"]),
+        ("*a**b*", ["ab", "xaxbx"], ["ba", "a"]),
+        ("ab*bc", ["abbc", "ab-bc"], ["abc"]),
+        ("a*b*c", ["abc", "axbxc", "abcbc"], ["acb", "ac"]),
+        ("a", ["a"], ["ab", "ba", ""]),
+        ("[x]*.", ["[x]y."], ["xy."]),
+    ],
+)
+def test_patterns(pattern: str, good: list[str], bad: list[str]) -> None:
+    assert all(fits(text, pattern) for text in good)
+    assert not any(fits(text, pattern) for text in bad)
+
+
+def test_a_pattern_does_not_go_beyond_its_line() -> None:
+    assert has_line("\na=x1\nb=y2\n", "a=*1")
+    assert not has_line("\na=x1\nb=y2\n", "a=*2")
+
+
+def test_no_pattern_takes_long() -> None:
+    row = {"facts": "\nname=" + "e" * 2_000 + "\n"}
+    (wanted,) = conditions("args.name:" + "*e" * 200 + "*~", TASKS, 0.0)
+    assert not matches(row, [wanted], dict.get)
+
+
+def test_words_have_patterns_too_but_not_in_quotes() -> None:
+    row = {"all_error": "TimeoutError timed out: 2*3", "reason": None}
+    for text, expected in (
+        ("error:TIMED*3", True),
+        ("error:2*timed", False),
+        ('error:"2*3"', True),
+        ('error:"2*"', True),
+        ('error:"timed*3"', False),
+        ("reason:*", False),
+        ("-reason:*", True),
+    ):
+        assert matches(row, conditions(text, TASKS, 0.0), dict.get) is expected, text

@@ -108,6 +108,26 @@ async def test_a_secret_that_is_shown_once_is_shown_again_but_not_stored(
     assert first["key"].encode() not in row.answer
 
 
+async def test_a_repeat_by_who_no_longer_may_is_refused(
+    admin: Api, app: FastAPI, users: dict[Role, str]
+) -> None:
+    body = {"email": "a@b.org", "role": "admin"}
+    root = {"email": "root@example.com", "password": PASSWORD, "role": "admin"}
+    await admin.call("POST", "/users", 201, json=root)
+    await admin.call("POST", "/invitations", 201, json=body, headers=KEY)
+    granted = await Api(app).call("POST", "/auth/login", json={**EVE, "email": root["email"]})
+    path, change = f"/users/{users[Role.ADMIN]}", {"role": "viewer"}
+    await Api(app, granted["access_token"]).call(
+        "PATCH", path, json=change, headers={"If-Match": "*"}
+    )
+    refused = await admin.call("POST", "/invitations", 403, json=body, headers=KEY)
+    assert refused["permission"] == "users:manage"
+    logged = await Api(app, granted["access_token"]).call(
+        "GET", "/audit", params={"outcome": "refused"}
+    )
+    assert [one["user_id"] for one in logged["items"]] == [users[Role.ADMIN]]
+
+
 async def test_keys_are_of_who_sends_them_and_for_one_route(admin: Api, operator: Api) -> None:
     body = {"name": "a program", "scopes": ["tasks:read"]}
     mine = await operator.call("POST", "/api-keys", 201, json=body, headers=KEY)

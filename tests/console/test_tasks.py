@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import update
 
 from conveyor import Conveyor
 from conveyor.sealing import Keyring
 from conveyor_console.console import Console
+from conveyor_console.history.models import Task
 from tests.console.conftest import Api
 from tests.console.history_kit import shop
 from tests.running import at_work, ended
@@ -54,6 +56,30 @@ async def listed(api: Api, ids: dict[str, str], q: str = "", **more: Any) -> lis
 
 async def test_living_and_finished_tasks_are_one_list(viewer: Api, ids: dict[str, str]) -> None:
     assert await listed(viewer, ids) == list(ids)[::-1]
+
+
+async def test_arguments_that_json_cannot_say_hide_no_task(
+    viewer: Api, ids: dict[str, str], queue: Conveyor, console: Console
+) -> None:
+    @queue.task(name="shop.any")
+    async def anything(value: Any) -> None: ...
+
+    odd = [{None: 1}, {(1, 2): 3}, {True: [b"x"]}, {"a": {None: {"b": 2}}}]
+    said = [{"None": 1}, {"(1, 2)": 3}, {"True": ["eA=="]}, {"a": {"None": {"b": 2}}}]
+    made = [await anything.enqueue(value) for value in odd]
+    for living in (True, False):
+        found = await viewer.call("GET", "/tasks", params={"q": "task:shop.any"})
+        assert [item["args"] for item in found["items"]] == [[value] for value in said[::-1]]
+        one = await viewer.call("GET", f"/tasks/{made[0].id}")
+        assert one["args"] == [said[0]]
+        if living:
+            for handle in made:
+                await handle.cancel()
+            await console.recorder.catch_up()
+    async with console.database.writing() as db:
+        await db.execute(update(Task).where(Task.id == made[0].id).values(call='"((), {})"'))
+    found = await viewer.call("GET", "/tasks", params={"q": "task:shop.any"})
+    assert found["items"][-1]["args"] == ["((), {})"]
 
 
 async def test_pages_say_everything_once(viewer: Api, ids: dict[str, str]) -> None:
@@ -117,6 +143,13 @@ FILTERS: list[tuple[str, list[str]]] = [
     ("args.name:Ada", ["greeted"]),
     ("args.loud:true args.name:A*", ["greeted"]),
     ("args.name:A* args.loud:false", []),
+    ("args.name:*true", []),  # that is where the next argument ends
+    ("args.name:*d* args.loud:t*e", ["greeted"]),
+    ("error:*", ["failed"]),
+    ("error:VALUE*MONEY", ["failed"]),
+    ('error:"value*money"', []),
+    ("-error:* state:failed", []),
+    ("ValueError*money", ["failed"]),
     ("args.number:7", ["recovered"]),
     ("args.name:now", ["queued"]),
     ("-args.name:*a* state:succeeded,queued", ["queued", "mailed", "recovered"]),

@@ -7,13 +7,16 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
+from sqlalchemy import select
 
 from conveyor import Conveyor
 from conveyor_console.console import Console
 from conveyor_console.kit.outgoing import Outgoing
 from conveyor_console.kit.retrying import WAITS
 from conveyor_console.live import notices
+from conveyor_console.webhooks.collecting import Collector
 from conveyor_console.webhooks.delivering import Delivering
 from conveyor_console.webhooks.models import Webhook
 from tests.console.conftest import Api, TestClock
@@ -66,6 +69,41 @@ async def test_tasks_that_end_are_told_together_and_signed(
     assert sorted(ids) == sorted(one["id"] for one in sent["items"])
     assert all(_fits(got, made["secret"]) for got in receiver.got)
     assert {got.headers["conveyor-delivery"] for got in receiver.got} == {one["id"] for one in told}
+
+
+async def test_the_events_of_a_store_that_began_anew_are_told(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, queue: Conveyor, console: Console
+) -> None:
+    made = await admin.call("POST", "/webhooks", 201, json=hook)
+    await delivering.round()
+    task = await admin.call("POST", "/tasks", 201, json=GREET)
+    await queue.handle(task["id"]).cancel()
+    await delivering.round()
+    events = await (await queue.inspector()).events("", 1_000)
+    others = [msgspec.structs.replace(one, id=console.new_id()) for one in events]
+    async with console.database.writing() as db:
+        endpoints = list(await db.scalars(select(Webhook)))
+        Collector(db, console.new_id, console.clock.now()).tell_of_tasks(others, endpoints)
+    path = f"/webhooks/{made['webhook']['id']}/deliveries"
+    told = [json.loads(one["body"])["data"] for one in (await admin.call("GET", path))["items"]]
+    assert [one["tasks"][0]["id"] for one in told] == [others[-1].id, task["id"]]
+
+
+async def test_what_is_long_past_is_no_news(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, receiver: Receiver,
+    console: Console, clock: TestClock,
+) -> None:  # fmt: skip
+    made = await admin.call("POST", "/webhooks", 201, json=hook | {"topics": ["task.failed"]})
+    clock.advance(1)
+    async with console.database.writing() as db:
+        notices.add(db, console.new_id(), clock.now(), "alerts.firing", {"rule": "x"})
+    await delivering.round()
+    clock.advance(600)
+    await delivering.round()
+    path = f"/webhooks/{made['webhook']['id']}"
+    await admin.call("PUT", path, json=hook, headers={"If-Match": "*"})
+    await delivering.round()
+    assert receiver.got == []
 
 
 async def test_what_happens_in_the_console_is_told_once(

@@ -70,15 +70,19 @@ class Needs:
         """Return who asks. Raises `Problem` 401 and 403."""
         gate: Gate = request.app.state.console.gate
         principal = await gate.principal(request)
-        request.state.principal = principal
-        if self.permission not in principal.permissions:
-            raise Problem(
-                403,
-                f"this needs the permission {self.permission.value}, which "
-                f"{_who(principal)} does not have",
-                permission=self.permission.value,
-            )
+        request.state.principal, request.state.needed = principal, self.permission
+        must_have(principal, self.permission)
         return principal
+
+
+def must_have(principal: Principal, permission: Permission) -> None:
+    """Raise `Problem` 403 for somebody without a permission."""
+    if permission not in principal.permissions:
+        raise Problem(
+            403,
+            f"this needs the permission {permission.value}, which {_who(principal)} does not have",
+            permission=permission.value,
+        )
 
 
 def _who(principal: Principal) -> str:

@@ -14,6 +14,7 @@ PREFIX = "console_"
 database."""
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 Id = String(36)
 """A UUIDv7 in its text form: sorts by time of creation on both databases."""
 
@@ -30,7 +31,10 @@ class Moment(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a moment without a time zone")
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:  # the calendar ends there in another zone
+            return _LAST if value.year > 1 else _FIRST
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Read UTC."""

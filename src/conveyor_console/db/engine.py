@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from conveyor.errors import InvalidOption
+from conveyor_console.kit.filters import has_line
 
 PATIENCE = 10.0
 """Seconds that the database is waited for: for a place in the pool, a connection, an answer."""
@@ -109,6 +110,7 @@ def _give_up(failure: ExceptionContext) -> None:
 def _prepare_sqlite(connection: Any, _: object) -> None:
     # The driver would begin transactions by itself, at the first write only.
     connection.isolation_level = None
+    connection.create_function("has_line", 2, has_line, deterministic=True)  # see kit/selecting.py
     cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
         cursor.execute(f"PRAGMA {pragma}")

@@ -44,9 +44,10 @@ def column(attribute: str, of: Any = Task) -> ColumnElement[Any]:
     """Return what holds an attribute in the table of finished tasks, or an alias of it."""
     blank = literal(" ")
     if attribute == "all_error":
-        return func.coalesce(of.error_type, "") + blank + func.coalesce(of.error, "")
+        return cast(of.error_type + blank + func.coalesce(of.error, ""), String)
     if attribute == "text":
-        return cast(of.name + blank + of.id + blank + column("all_error", of), String)
+        error = func.coalesce(column("all_error", of), "")
+        return cast(of.name + blank + of.id + blank + error, String)
     found: ColumnElement[Any] = getattr(of, attribute)
     if attribute in {"priority", "attempts"}:
         # The other side may be any number, and PostgreSQL's integers are small.
@@ -83,12 +84,12 @@ class Reading:
     def _fingerprint(self, info: TaskInfo) -> str | None:
         return None if info.error is None else print_of(info.error)
 
-    def _all_error(self, info: TaskInfo) -> str:
+    def _all_error(self, info: TaskInfo) -> str | None:
         error = info.error
-        return " " if error is None else f"{error.type} {error.message}"
+        return None if error is None else f"{error.type} {error.message}"
 
     def _text(self, info: TaskInfo) -> str:
-        return f"{info.name} {info.id} {self._all_error(info)}"
+        return f"{info.name} {info.id} {self._all_error(info) or ''}"
 
     def _facts(self, info: TaskInfo) -> str:
         names: Sequence[str] = self._names(info.name)

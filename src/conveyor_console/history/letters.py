@@ -35,9 +35,10 @@ def column(attribute: str, of: Any = DeadLetter) -> ColumnElement[Any]:
     """Return what holds an attribute in the table of dead letters, or an alias of it."""
     blank = literal(" ")
     if attribute == "all_error":
-        return func.coalesce(of.error_type, "") + blank + func.coalesce(of.error, "")
+        return cast(of.error_type + blank + func.coalesce(of.error, ""), String)
     if attribute == "text":
-        return cast(of.name + blank + of.task_id + blank + column("all_error", of), String)
+        error = func.coalesce(column("all_error", of), "")
+        return cast(of.name + blank + of.task_id + blank + error, String)
     found: ColumnElement[Any] = getattr(of, attribute)
     return cast(found, Double) if attribute == "attempts" else found
 

@@ -13,6 +13,8 @@ from conveyor_console.history.fingerprints import NOTHING, fingerprint
 _SHORT = 500
 _MOST_FACTS = 2_000
 _DEEPEST = 4
+_DEEPEST_SAID = 50
+"""Of what JSON cannot say as it is."""
 NONE = b"\xc0"
 """A None as the queue encodes it."""
 _json = msgspec.json.Encoder().encode
@@ -27,11 +29,29 @@ def visible(text: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Return plain values as JSON; what JSON has no word for, as it is shown in Python."""
+    """Return plain values as JSON; what JSON has no word for, as it is shown in Python: names that
+    are no texts, what lies too deep."""
     try:
         return _json(value).decode()
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
-        return _json(repr(value)).decode()
+        return _json(_sayable(value, _DEEPEST_SAID)).decode()
+
+
+def _sayable(value: Any, deeper: int) -> Any:
+    if deeper and isinstance(value, dict):
+        return {
+            name if isinstance(name, str) else repr(name): _sayable(inner, deeper - 1)
+            for name, inner in value.items()
+        }
+    if deeper and isinstance(value, list | tuple):
+        return [_sayable(inner, deeper - 1) for inner in value]
+    if isinstance(value, dict | list | tuple):
+        return "…"
+    try:
+        _json(value)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return repr(value)
+    return value
 
 
 def task_row(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 from conveyor_console.kit.grammar import FREE, BadQuery, Term, Value, parse
@@ -75,14 +74,12 @@ def _condition(term: Term, fields: Mapping[str, Field], now: float) -> Condition
         raise BadQuery(f"{term.field} is a text and has no {term.op}", term.column)
     if field.kind is Kind.CHOICE:
         return _choice(term, field)
-    if field.kind is Kind.WORDS:
-        texts = tuple(value.text.replace("*", "") for value in term.values)
-        return Condition(field.attribute, "has", texts, term.negated)
     if field.kind is Kind.FACT:
         return _fact(term, field)
+    op = "has" if field.kind is Kind.WORDS else "is"
     exact = tuple(value.text for value in term.values if not value.is_pattern)
     patterns = tuple(value.text for value in term.values if value.is_pattern)
-    return Condition(field.attribute, "is", exact, term.negated, patterns)
+    return Condition(field.attribute, op, exact, term.negated, patterns)
 
 
 def _unknown(term: Term, fields: Mapping[str, Field]) -> str:
@@ -175,16 +172,17 @@ def _holds(one: Condition, value: Any) -> bool:
     if one.op == "fact":
         text = value or ""
         return any(f"\n{fact}\n" in text for fact in one.values) or any(
-            _as_regex(pattern, True).search(text) is not None for pattern in one.patterns
+            has_line(text, pattern) for pattern in one.patterns
         )
     if value is None:
         return False
     if one.op == "is":
-        return value in one.values or any(
-            _as_regex(pattern, False).fullmatch(value) is not None for pattern in one.patterns
-        )
+        return value in one.values or any(fits(value, pattern) for pattern in one.patterns)
     if one.op == "has":
-        return any(text.lower() in value.lower() for text in one.values)
+        text = value.lower()
+        return any(part.lower() in text for part in one.values) or any(
+            fits(text, f"*{pattern.lower()}*") for pattern in one.patterns
+        )
     return _compare(value, one.op, one.values[0])
 
 
@@ -194,18 +192,27 @@ def _compare(value: float, op: str, other: float) -> bool:
     return value < other or (op == "<=" and value == other)
 
 
-@lru_cache(500)
-def _as_regex(pattern: str, is_line: bool) -> re.Pattern[str]:
-    # Many stars in a row are one: what matches stays the same, and backtracking stays small.
-    parts = [re.escape(part) for part in re.sub(r"\*+", "*", pattern).split("*")]
-    if is_line:
-        return re.compile("^" + r"[^\n]*?".join(parts) + "$", re.MULTILINE)
-    return re.compile(".*?".join(parts), re.DOTALL)
-
-
 def fits(text: str, pattern: str) -> bool:
-    """Whether a text fits a pattern with `*`."""
-    return _as_regex(pattern, False).fullmatch(text) is not None
+    """Whether a text fits a pattern with `*`. Each part is looked for behind the one before and
+    never anew: somebody's pattern costs no more than the text is long."""
+    first, *middle = pattern.split("*")
+    if not middle:
+        return text == pattern
+    last = middle.pop()
+    place, end = len(first), len(text) - len(last)
+    if place > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in middle:
+        place = text.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return True
+
+
+def has_line(text: str, pattern: str) -> bool:
+    """Whether a line of a text fits a pattern with `*`."""
+    return any(fits(line, pattern) for line in text.split("\n"))
 
 
 def expanded(one: Condition, known: Sequence[str]) -> Condition:

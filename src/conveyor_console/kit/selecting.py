@@ -43,17 +43,32 @@ class Selecting:
             exact = column.in_(condition.values)
             return or_(exact, *(self._fits(column, p.split("*")) for p in condition.patterns))
         if condition.op == "has":
-            return or_(false(), *(self._has(column, text) for text in condition.values))
+            texts = [[text] for text in condition.values]
+            texts += [pattern.split("*") for pattern in condition.patterns]
+            return or_(false(), *(self._has(column, parts) for parts in texts))
         if condition.op == "fact":
-            texts = [["", f"\n{fact}\n", ""] for fact in condition.values]
-            texts += [["", *f"\n{pattern}\n".split("*"), ""] for pattern in condition.patterns]
-            return or_(false(), *(self._fits(column, parts) for parts in texts))
+            lines = [["", f"\n{fact}\n", ""] for fact in condition.values]
+            return or_(
+                false(),
+                *(self._fits(column, parts) for parts in lines),
+                *(self._has_line(column, pattern) for pattern in condition.patterns),
+            )
         return _COMPARE[condition.op](column, condition.values[0])
 
-    def _has(self, column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
-        found = self._fits(func.lower(column), ["", text.lower(), ""])
+    def _has(self, column: ColumnElement[Any], parts: Sequence[str]) -> ColumnElement[bool]:
+        found = self._fits(func.lower(column), ["", *map(str.lower, parts), ""])
         # SQLite lowers A to Z only.
-        return or_(found, self._fits(column, ["", text, ""])) if self._is_sqlite else found
+        return or_(found, self._fits(column, ["", *parts, ""])) if self._is_sqlite else found
+
+    def _has_line(self, column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+        """Whether a line fits. The text as a whole is looked at first, which is quick; but there
+        `*` stands for line feeds too, and what one argument began another would end."""
+        parts = pattern.split("*")
+        likely = self._fits(column, ["", *f"\n{pattern}\n".split("*"), ""])
+        if self._is_sqlite:
+            return and_(likely, func.has_line(column, pattern))
+        line = "[^\n]*".join(map(re.escape, parts))
+        return and_(likely, column.op("~", is_comparison=True)(f"\n{line}\n"))
 
     def _fits(self, column: ColumnElement[Any], parts: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text is these parts with any text between them. SQLite's LIKE ignores case."""

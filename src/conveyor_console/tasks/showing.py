@@ -88,7 +88,7 @@ def of_history(task: Task) -> TaskOut:
 
 
 def _of_history(task: Task) -> dict[str, Any]:
-    args, kwargs = json.loads(task.call)
+    args, kwargs = _call_of(task.call)
     return {
         "id": task.id,
         "name": task.name,
@@ -119,6 +119,12 @@ def _of_history(task: Task) -> dict[str, Any]:
         "scheduled_for": moment(task.scheduled_for),
         "workflow_id": task.flow,
     }
+
+
+def _call_of(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """Read a call back; one that an earlier version could not say in JSON is a text."""
+    call = json.loads(text)
+    return ([call], {}) if isinstance(call, str) else (call[0], call[1])
 
 
 def whole_of_queue(info: TaskInfo, result: tuple[Any] | None) -> TaskWhole:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -99,8 +99,8 @@ def _place(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         at = datetime.fromisoformat(place[0])
-    except ValueError:
+        if at.tzinfo is None:
+            raise bad_cursor()
+        return at.astimezone(UTC), place[1]
+    except (ValueError, OverflowError):
         raise bad_cursor() from None
-    if at.tzinfo is None:
-        raise bad_cursor()
-    return at, place[1]

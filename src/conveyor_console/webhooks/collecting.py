@@ -4,7 +4,7 @@ was read, so a crash neither forgets nor repeats one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import select
@@ -31,6 +31,8 @@ TOPICS = (
 MOST_TASKS = 100
 """Tasks that one delivery names."""
 _SINGLE = 1
+_STALE = timedelta(minutes=1)
+"""How old a notice may be that was not told yet."""
 
 
 class Collector:
@@ -61,8 +63,10 @@ class Collector:
             for start in range(0, len(ended), MOST_TASKS):
                 some = ended[start : start + MOST_TASKS]
                 data = {"count": len(some), "tasks": frames.changes(some)["tasks"]}
+                # The id too: a store that began anew numbers its events from the beginning.
+                source = f"{topic[5:]}:{some[0].id}:{some[0].cursor}"
                 for endpoint in wanted:
-                    self.add(endpoint.id, topic, data, f"events:{topic[5:]}:{some[0].cursor}")
+                    self.add(endpoint.id, topic, data, source)
 
     async def tell_of_notices(self, cursor: WebhookCursor, endpoints: Sequence[Webhook]) -> None:
         """Tell of what happened in the console itself."""
@@ -75,6 +79,8 @@ class Collector:
                     if fresh and one.topic in endpoint.topics:
                         self.add(endpoint.id, one.topic, one.data, one.id, at=one.at)
                 cursor.notices = max(cursor.notices, one.at)
+        # Else the last one would be news for who asks for its topic days later.
+        cursor.notices = max(cursor.notices, self._now - _STALE)
 
     async def _told(self, sources: Sequence[str]) -> set[tuple[str, str]]:
         rows = await self._db.execute(
