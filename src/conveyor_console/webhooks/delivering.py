@@ -163,8 +163,8 @@ class Delivering:
         except Exception as exc:
             # Of one delivery: the others are sent all the same.
             log.warning("delivery %s could not be sent: %s", one.id, exc, exc_info=exc)
-            error = f"an unexpected error ({type(exc).__name__}): see the log"
-            return Sent(None, error, answered=None)
+            why = f"an unexpected error ({type(exc).__name__}): see the log"
+            return Sent(None, why, answered=None)
         error = None if answer.good else f"the answer was {answer.status}"
         return Sent(answer.status, error, answered=True)
 
