@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from conveyor.inspect import WorkerInfo
 from conveyor_console.alerts import measures
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.measures import WINDOW, Roll
-from conveyor_console.alerts.models import Alert, AlertChannel
+from conveyor_console.alerts.models import Alert, AlertChannel, AlertRule
 from conveyor_console.console import Console
 from conveyor_console.kit.outgoing import Outgoing
 from conveyor_console.kit.retrying import WAITS
@@ -277,6 +278,91 @@ async def test_what_is_old_is_forgotten(
     alerting._evaluations = 0
     await alerting.round()
     await operator.call("GET", f"/alerts/{alert['id']}", 404)
+
+
+async def test_whoever_ends_an_alert_those_are_told_who_were_told_of_it(
+    operator: Api, alerting: Alerting, receiver: Receiver, console: Console, clock: TestClock
+) -> None:
+    """Disabled, changed to something else, deleted: no note that it fires stays without an end."""
+    told = await _channel(operator, receiver)
+    other = await _channel(operator, receiver, "slack")
+    rule = {**RULE, "threshold": -1, "for_seconds": 0, "channels": [told]}
+    ends: list[tuple[dict[str, Any] | None, str]] = [
+        ({"enabled": False}, "disabled"), ({"metric": "workers.live"}, "changed"), (None, "deleted")
+    ]  # fmt: skip
+    for change, word in ends:
+        made = await operator.call("POST", "/alerts/rules", 201, json={**rule, "name": word})
+        path = f"/alerts/rules/{made['id']}"
+        await alerting.round()
+        again = {**rule, "name": word, "channels": [other]}
+        await operator.call("PUT", path, json=again, headers={"If-Match": "*"})
+        receiver.got.clear()
+        if change is None:
+            await operator.call("DELETE", path, 204)
+            await operator.call("GET", path, 404)
+        else:
+            body = {**again, **change}
+            await operator.call("PUT", path, json=body, headers={"If-Match": "*"})
+        await alerting.deliver()
+        said = [json.loads(got.body) for got in receiver.got]
+        kinds = [(one["type"], one["rule"]) for one in said if "type" in one]
+        assert kinds == [("alert.resolved", word)]
+        why = f"the rule was {word} by operator@example.com"
+        assert said[0]["summary"].startswith(f"{why}; before that: queue.depth is 0"), said
+        async with console.database.reading() as db:
+            newest = select(Notice).order_by(Notice.id.desc()).limit(1)
+            notice = (await db.scalars(newest)).one()
+        assert (notice.topic, notice.data["reason"]) == ("alerts.resolved", why)
+        if change is not None:
+            await operator.call("DELETE", path, 204)
+    await operator.call("POST", "/alerts/rules", 201, json={**rule, "name": "deleted"})
+    await alerting.round()
+    async with console.database.reading() as db:
+        assert list(await db.scalars(select(AlertRule.name))) == ["deleted"]
+
+
+async def test_the_end_is_told_after_the_beginning(
+    operator: Api, alerting: Alerting, receiver: Receiver, clock: TestClock
+) -> None:
+    receiver.answers(500)
+    channels = [await _channel(operator, receiver)]
+    rule = {**RULE, "threshold": -1, "for_seconds": 0, "channels": channels}
+    made = await operator.call("POST", "/alerts/rules", 201, json=rule)
+    await alerting.round()
+    await operator.call("DELETE", f"/alerts/rules/{made['id']}", 204)
+    await alerting.round()
+    receiver.answers(200)
+    receiver.got.clear()
+    clock.advance(WAITS[0])
+    await alerting.round()
+    assert [json.loads(got.body)["type"] for got in receiver.got] == [
+        "alert.firing", "alert.resolved"
+    ]  # fmt: skip
+
+
+async def test_one_poisoned_note_fails_alone(
+    operator: Api, alerting: Alerting, receiver: Receiver, clock: TestClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    channels = [await _channel(operator, receiver, kind) for kind in ("webhook", "slack")]
+
+    def broken(_: Any) -> Any:
+        raise KeyError("what nobody thought of")
+
+    rule = {**RULE, "threshold": -1, "for_seconds": 0, "channels": channels}
+    await operator.call("POST", "/alerts/rules", 201, json=rule)
+    with monkeypatch.context() as patch:
+        patch.setattr("conveyor_console.alerts.telling.slack_body", broken)
+        await alerting.round()
+    (alert,) = (await operator.call("GET", "/alerts"))["items"]
+    path = f"/alerts/{alert['id']}/deliveries"
+    rows = {one["channel_id"]: one for one in (await operator.call("GET", path))["items"]}
+    assert [rows[one]["state"] for one in channels] == ["delivered", "pending"]
+    assert rows[channels[1]]["error"] == "an unexpected error (KeyError): see the log"
+    clock.advance(WAITS[0])
+    await alerting.round()
+    rows = {one["channel_id"]: one for one in (await operator.call("GET", path))["items"]}
+    assert [rows[one]["state"] for one in channels] == ["delivered", "delivered"]
 
 
 # -- measures

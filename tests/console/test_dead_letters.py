@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from conveyor import Conveyor
+from conveyor import Conveyor, Retry
+from conveyor.inspect import State
 from conveyor_console.console import Console
 from conveyor_console.history.retention import verify_letters
 from tests.console.conftest import Api
 from tests.console.history_kit import counted, letters, shop
-from tests.running import at_work, ended
+from tests.running import at_work, ended, reached
 
 
 @pytest.fixture
@@ -87,6 +88,30 @@ async def test_they_are_filtered(viewer: Api, ids: list[str]) -> None:
     assert await found(viewer, "attempts<99999999999") == ids[::-1]
     assert await found(viewer, "-money") == ids[3:][::-1]
     await viewer.call("GET", "/dead-letters", 422, params={"q": "args.x:1"})
+
+
+async def test_one_that_lives_again_by_now_is_left_alone(
+    operator: Api, queue: Conveyor, app: FastAPI, console: Console
+) -> None:
+    """It waits for its next try: a requeue that read it while it was dead must not hurry it."""
+    await console.rest()
+
+    @queue.task(name="shop.patient", retry=Retry(max_attempts=2, base=3_600, cap=3_600))
+    async def patient() -> None:
+        raise ValueError("not yet")
+
+    handle = await patient.enqueue()
+    await handle.cancel("a mistake")
+    await console.recorder.catch_up()
+    await (await queue.client()).broker.requeue([handle.id])
+    async with at_work(queue):
+        await reached(handle, State.SCHEDULED)
+    await operator.call("POST", f"/dead-letters/{handle.id}/requeue", 404)
+    changed = await operator.call("POST", "/dead-letters/requeue", json={"ids": [handle.id]})
+    assert (changed["changed"], changed["unchanged"]) == (0, 1)
+    problem = await operator.call("POST", f"/tasks/{handle.id}/retry", 409)
+    assert problem["detail"].endswith(f"task {handle.id} is scheduled")
+    assert await handle.status() is State.SCHEDULED
 
 
 async def test_one_is_requeued(

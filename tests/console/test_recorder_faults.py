@@ -146,6 +146,44 @@ async def test_an_outage_is_waited_for(
     assert broken == 0
 
 
+async def test_only_what_can_be_learned_no_more_is_lost(
+    queue: Conveyor, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not who lives again when it is looked up, be it since before the events were read or since
+    then; who was deleted is."""
+    recorder, broker = console.recorder, (await queue.client()).broker
+
+    async def lost_when(happens: Callable[[list[str]], Any], *, late: bool) -> int:
+        before = (await recorder._load()).lost
+        ids = (await work(queue, 1))[1:]
+        real = recorder._fetch
+
+        async def fetch(ended: dict[str, str]) -> Any:
+            await happens(ids)
+            return await real(ended)
+
+        if not late:
+            await happens(ids)
+        with monkeypatch.context() as patch:
+            if late:
+                patch.setattr(recorder, "_fetch", fetch)
+            await recorder.record()
+        return (await recorder._load()).lost - before
+
+    for late in (False, True):
+        assert await lost_when(broker.requeue, late=late) == 0
+        assert await lost_when(broker.discard, late=late) == 1
+    async with at_work(queue):
+
+        async def idle() -> bool | None:
+            counts = await (await queue.inspector()).counts()
+            return not any(n for state, n in counts.items() if not state.is_final) or None
+
+        await soon(idle, 10)
+    await recorder.catch_up()
+    assert await counted(console) == {"succeeded": 4, "failed": 2}
+
+
 async def test_old_tasks_go_in_chunks(queue: Conveyor, console: Console) -> None:
     from conveyor_console.history.retention import prune
 

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from conveyor import Conveyor
 from conveyor_console.console import Console
+from conveyor_console.kit.lanes import AT_ONCE
 from conveyor_console.kit.outgoing import Outgoing
 from conveyor_console.kit.retrying import WAITS
 from conveyor_console.live import notices
@@ -21,6 +22,7 @@ from conveyor_console.webhooks.delivering import Delivering
 from conveyor_console.webhooks.models import Webhook
 from tests.console.conftest import Api, TestClock
 from tests.console.receiver import Got, Receiver, receiving
+from tests.worker.harness import soon
 
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
 
@@ -255,3 +257,67 @@ async def test_what_happened_while_there_was_no_endpoint_is_nobodys_news(
     await delivering.round()
     told = [json.loads(got.body)["data"]["tasks"] for got in receiver.got]
     assert [[task["id"] for task in tasks] for tasks in told] == [[news]]
+
+
+async def test_one_poisoned_delivery_fails_alone(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, receiver: Receiver,
+    console: Console, clock: TestClock,
+) -> None:  # fmt: skip
+    made = await admin.call("POST", "/webhooks", 201, json=hook)
+    path = f"/webhooks/{made['webhook']['id']}"
+    pings = [await admin.call("POST", f"{path}/ping", 201) for _ in range(3)]
+    real = console.outgoing.post
+
+    async def post(url: str, body: bytes, headers: Any) -> Any:
+        if headers["Conveyor-Delivery"] == pings[1]["id"] and not clock.monotonic() > 1_000:
+            raise KeyError("what nobody thought of")
+        return await real(url, body, headers)
+
+    console.outgoing.post = post  # type: ignore[method-assign]
+    await delivering.send()
+    rows = {one["id"]: one for one in (await admin.call("GET", f"{path}/deliveries"))["items"]}
+    states = [rows[one["id"]]["state"] for one in pings]
+    assert states == ["delivered", "pending", "delivered"]
+    poisoned = rows[pings[1]["id"]]
+    assert poisoned["error"] == "an unexpected error (KeyError): see the log"
+    assert poisoned["attempts"] == 1
+    clock.advance(WAITS[0])
+    await delivering.send()
+    rows = (await admin.call("GET", f"{path}/deliveries?state=delivered"))["items"]
+    assert len(receiver.got) == len(rows) == 3
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_an_endpoint_that_never_answers_delays_no_other(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, receiver: Receiver,
+    console: Console, clock: TestClock,
+) -> None:  # fmt: skip
+    """One black hole and one healthy endpoint, both with a backlog."""
+    async with receiving() as hole:
+        hole.silent = True
+        console.outgoing = Outgoing(("127.0.0.0/8",), (receiver.port, hole.port))
+        dead = await admin.call("POST", "/webhooks", 201, json={**hook, "url": hole.url})
+        healthy = await admin.call("POST", "/webhooks", 201, json=hook)
+        async with console.database.writing() as db:
+            collector = Collector(db, console.new_id, clock.now())
+            for number in range(60):
+                collector.add(dead["webhook"]["id"], "ping", {}, f"hole:{number}")
+            for number in range(60):
+                collector.add(healthy["webhook"]["id"], "ping", {}, f"fine:{number}")
+        assert await delivering._rounds.lead()
+        await delivering._start_lanes()
+
+        async def told() -> bool | None:
+            return len(receiver.got) == 60 or None
+
+        await soon(told, 4)  # less than one time-out of the hole
+        await delivering._lanes.settled()
+        path = f"/webhooks/{dead['webhook']['id']}/deliveries?limit=100"
+        rows = (await admin.call("GET", path))["items"]
+        assert sum(row["attempts"] for row in rows) == AT_ONCE
+        await delivering.send()  # it rests: nobody asks
+        assert len(hole.got) == AT_ONCE
+        hole.silent = False
+        clock.advance(5)
+        await delivering.send()  # one tries, and then all go
+        assert len(hole.got) == 60  # but for those that wait for their next try

@@ -231,10 +231,10 @@ class Broker(Protocol):
         are cancelled now; running ones are flagged, their workers told; final ones stay.
         """
 
-    async def requeue(self, ids: Sequence[str]) -> list[str]:
+    async def requeue(self, ids: Sequence[str], *, dead_only: bool = False) -> list[str]:
         """Give dead letters (failed or cancelled tasks) another life: queued now, counters at zero,
-        history, key and execution numbers kept; a scheduled task is made due now. Returns the ids
-        that changed.
+        history, key and execution numbers kept; a scheduled task is made due now, unless this is
+        for the dead only. Returns the ids that changed.
         """
 
     async def reschedule(

@@ -63,7 +63,12 @@ def requeue(
 ) -> None:
     """Give dead letters another life, with their keys and history."""
     asked = _chosen(ids, every, queue, name, url)
-    report(asked, with_broker(url, lambda broker: broker.requeue(asked)), "queued", "dead letters")
+    report(
+        asked,
+        with_broker(url, lambda broker: broker.requeue(asked, dead_only=True)),
+        "queued",
+        "dead letters",
+    )
 
 
 @app.command("discard")

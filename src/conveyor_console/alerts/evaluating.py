@@ -8,15 +8,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from conveyor_console.alerts import reporting
+from conveyor_console.alerts import ending, reporting
 from conveyor_console.alerts.measures import MEASURES, Snapshot
-from conveyor_console.alerts.models import (
-    Alert,
-    AlertChannel,
-    AlertDelivery,
-    AlertRule,
-    AlertStanding,
-)
+from conveyor_console.alerts.models import Alert, AlertChannel, AlertRule, AlertStanding
 from conveyor_console.alerts.rules import OPEN, Comparison, Standing, Status, Terms, decide, telling
 from conveyor_console.live import notices
 
@@ -94,28 +88,22 @@ class Evaluation:
             self._notice("alerts.resolved", rule, row.alert_id, value)
 
     def _notice(self, topic: str, rule: AlertRule, alert_id: str, value: float | None) -> None:
-        data = {
-            "alert_id": alert_id,
-            "rule_id": rule.id,
-            "rule": rule.name,
-            "severity": rule.severity,
-            "metric": rule.metric,
-            "target": rule.target,
-            "value": value,
-            "summary": summary_of(rule, value),
-        }
+        data = ending.told_of(rule, alert_id, value, summary_of(rule, value))
         notices.add(self._db, self._new_id(), self._now, topic, data)
 
     async def _tell(self, rule: AlertRule, alert_id: str, kind: str) -> None:
         # The alert's row first: no relationship tells the unit of work about the order.
         await self._db.flush()
+        if kind == "resolved":
+            await ending.tell(self._db, self._new_id, alert_id, self._now)
+            return
         known = await self._db.scalars(
             select(AlertChannel.id).where(
                 AlertChannel.id.in_(rule.channels or [""]), AlertChannel.enabled
             )
         )
         for channel_id in known:
-            self._db.add(delivery(self._new_id(), alert_id, channel_id, kind, self._now))
+            self._db.add(ending.delivery(self._new_id(), alert_id, channel_id, kind, self._now))
 
     def _fresh(self, rule: AlertRule) -> AlertStanding:
         row = AlertStanding(
@@ -127,22 +115,6 @@ class Evaluation:
         )
         self._db.add(row)
         return row
-
-
-def delivery(
-    delivery_id: str, alert_id: str, channel_id: str, kind: str, now: datetime
-) -> AlertDelivery:
-    """Make a delivery that is due now."""
-    return AlertDelivery(
-        id=delivery_id,
-        alert_id=alert_id,
-        channel_id=channel_id,
-        kind=kind,
-        state="pending",
-        attempts=0,
-        next_at=now,
-        created_at=now,
-    )
 
 
 def terms_of(rule: AlertRule) -> Terms:

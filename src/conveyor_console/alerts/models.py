@@ -49,6 +49,8 @@ class AlertRule(Base):
     channels: Mapped[list[str]] = mapped_column(Json)
     silenced_until: Mapped[datetime | None] = mapped_column(Moment)
     silenced_by: Mapped[str | None] = mapped_column(String(300))
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    """It is gone as soon as those are told whom it told that it fires."""
     created_at: Mapped[datetime] = mapped_column(Moment)
     updated_at: Mapped[datetime] = mapped_column(Moment)
     version: Mapped[int] = mapped_column(default=1)
@@ -106,7 +108,7 @@ class AlertDelivery(Base):
     __tablename__ = f"{PREFIX}alert_delivery"
     __table_args__ = (
         Index("ix_console_alert_delivery_alert_id", "alert_id", "id"),
-        Index("ix_console_alert_delivery_due", "next_at"),
+        Index("ix_console_alert_delivery_due", "channel_id", "next_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import literal, select
+from sqlalchemy import exists, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from conveyor_console.alerts.models import (
     Alert,
@@ -26,7 +28,7 @@ from conveyor_console.kit.searching import Searching
 async def rule_of(db: AsyncSession, rule_id: str, *, to_change: bool = False) -> AlertRule:
     """Return a rule. Raises `Problem` 404."""
     found = await db.get(AlertRule, rule_id, with_for_update=TO_CHANGE if to_change else None)
-    if found is None:
+    if found is None or found.deleted_at is not None:
         raise Problem(404, "there is no such rule")
     return found
 
@@ -61,7 +63,8 @@ async def rules_out(db: AsyncSession, rules: Sequence[AlertRule]) -> list[RuleOu
 
 async def rules(db: AsyncSession, after: str | None, limit: int) -> list[AlertRule]:
     """Return rules by the time they were made."""
-    statement = select(AlertRule).order_by(AlertRule.id).limit(limit)
+    living = AlertRule.deleted_at.is_(None)
+    statement = select(AlertRule).where(living).order_by(AlertRule.id).limit(limit)
     if after is not None:
         statement = statement.where(AlertRule.id > after)
     return list(await db.scalars(statement))
@@ -142,6 +145,28 @@ async def deliveries(
     if before is not None:
         statement = statement.where(AlertDelivery.id < before)
     return list(await db.scalars(statement))
+
+
+async def due(db: AsyncSession, channel_id: str, now: datetime, limit: int) -> Sequence[Any]:
+    """Return what a channel is to be told now: delivery, channel, alert and rule of each. That an
+    alert is over is told after that it fires."""
+    earlier = aliased(AlertDelivery)
+    waits = exists().where(
+        earlier.channel_id == AlertDelivery.channel_id,
+        earlier.alert_id == AlertDelivery.alert_id,
+        earlier.state == "pending",
+        earlier.id < AlertDelivery.id,
+    )
+    found = await db.execute(
+        select(AlertDelivery, AlertChannel, Alert, AlertRule)
+        .join(AlertChannel, AlertChannel.id == AlertDelivery.channel_id)
+        .join(Alert, Alert.id == AlertDelivery.alert_id)
+        .join(AlertRule, AlertRule.id == Alert.rule_id)
+        .where(AlertDelivery.channel_id == channel_id, AlertDelivery.next_at <= now, ~waits)
+        .order_by(AlertDelivery.next_at, AlertDelivery.id)
+        .limit(limit)
+    )
+    return found.all()
 
 
 async def must_be_free(

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from conveyor_console.alerts import queries, reporting
+from conveyor_console.alerts import ending, queries, reporting
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.measures import MEASURES
-from conveyor_console.alerts.models import Alert, AlertRule, AlertStanding
+from conveyor_console.alerts.models import AlertRule
 from conveyor_console.alerts.schemas import RuleIn, RuleOut, Silence
 from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
@@ -64,25 +64,29 @@ async def get_rule(rule_id: PathId, db: Reading, response: Response) -> RuleOut:
     return (await queries.rules_out(db, [rule]))[0]
 
 
-@router.put("/rules/{rule_id}", dependencies=_MANAGES, responses=problems(404, 409, 412, 428))
+@router.put("/rules/{rule_id}", responses=problems(404, 409, 412, 428))
 async def replace_rule(
     rule_id: PathId,
     body: RuleIn,
+    who: Managing,
     db: Writing,
+    *,
     request: Request,
     response: Response,
-    *,
     if_match: IfMatch = None,
 ) -> RuleOut:
-    """Replace a rule. Where it stands is kept, unless it now measures something else."""
+    """Replace a rule. Where it stands is kept, unless it is disabled or now measures something
+    else: then an open alert of it is over, and those who were told that it fires are told why."""
     rule = await queries.rule_of(db, rule_id, to_change=True)
     must_match(if_match, rule.version)
     await _must_be_metric(db, body.metric)
     await queries.must_be_free(db, AlertRule, body.name, rule.id)
     await queries.must_be_channels(db, body.channels)
     before = _body_of(rule)
-    if (rule.metric, rule.target) != (body.metric, body.target) or not body.enabled:
-        await _close(db, request, rule)
+    if not body.enabled:
+        await _close(db, request, rule, f"the rule was disabled by {who.name}")
+    elif (rule.metric, rule.target) != (body.metric, body.target):
+        await _close(db, request, rule, f"the rule was changed by {who.name}")
     for name, value in body.model_dump().items():
         setattr(rule, name, value)
     rule.updated_at = console_of(request).clock.now()
@@ -98,12 +102,13 @@ async def replace_rule(
     return (await queries.rules_out(db, [rule]))[0]
 
 
-@router.delete("/rules/{rule_id}", status_code=204, dependencies=_MANAGES, responses=problems(404))
-async def delete_rule(rule_id: PathId, db: Writing, request: Request) -> None:
-    """Delete a rule with its alerts."""
-    rule = await queries.rule_of(db, rule_id)
+@router.delete("/rules/{rule_id}", status_code=204, responses=problems(404))
+async def delete_rule(rule_id: PathId, who: Managing, db: Writing, request: Request) -> None:
+    """Delete a rule with its alerts. Those who were told that it fires are told why it is over."""
+    rule = await queries.rule_of(db, rule_id, to_change=True)
     note(request, "alerts.delete_rule", f"rule:{rule.id}", before=_body_of(rule))
-    await db.execute(delete(AlertRule).where(AlertRule.id == rule_id))
+    await _close(db, request, rule, f"the rule was deleted by {who.name}")
+    await ending.bury(db, rule, console_of(request).clock.now())
 
 
 @router.post("/rules/{rule_id}/silence", responses=problems(404))
@@ -132,17 +137,10 @@ async def end_silence(rule_id: PathId, db: Writing, request: Request) -> RuleOut
     return (await queries.rules_out(db, [rule]))[0]
 
 
-async def _close(db: Writing, request: Request, rule: AlertRule) -> None:
-    """Begin anew with a rule: an open alert of it is over."""
-    standing = await db.get(AlertStanding, rule.id, with_for_update=True)
-    if standing is None:
-        return
-    if standing.alert_id is not None:
-        alert = await db.get(Alert, standing.alert_id)
-        if alert is not None and alert.resolved_at is None:
-            alert.status, alert.resolved_at = "resolved", console_of(request).clock.now()
-    await db.delete(standing)
-    await db.flush()
+async def _close(db: AsyncSession, request: Request, rule: AlertRule, why: str) -> None:
+    console = console_of(request)
+    if await ending.close(db, console.new_id, console.clock.now(), rule, why):
+        console.part(Alerting).wake()
 
 
 async def _must_be_metric(db: Writing, metric: str) -> None:

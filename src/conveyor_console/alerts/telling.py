@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from conveyor_console.alerts.ending import name_of
 from conveyor_console.alerts.models import Alert, AlertChannel, AlertDelivery, AlertRule
 from conveyor_console.kit.outgoing import NotSent, Outgoing
 from conveyor_console.settings import Settings
@@ -42,7 +43,7 @@ def message_of(delivery: AlertDelivery, alert: Alert, rule: AlertRule) -> Messag
     """Return what a delivery tells."""
     return Message(
         delivery.kind,
-        rule.name,
+        name_of(rule),
         alert.severity,
         alert.summary,
         alert.value,
@@ -69,13 +70,16 @@ class Teller:
             target, orjson.dumps(body), {"Content-Type": "application/json"}
         )
         if not answer.good:
-            raise NotSent(f"the answer was {answer.status}")
+            raise NotSent(f"the answer was {answer.status}", answered=True)
 
     def _mail(self, target: str, message: Message) -> None:
         settings = self._settings
         if settings.smtp_host is None:
             raise NotSent("no mail server is set: CONVEYOR_SMTP_HOST")
-        mail = mail_of(message, settings.smtp_from, target)
+        try:
+            mail = mail_of(message, settings.smtp_from, target)
+        except ValueError as exc:
+            raise NotSent(f"the e-mail cannot be written: {exc}", answered=True) from None
         context = ssl.create_default_context()
         try:
             kind: Any = smtplib.SMTP_SSL if settings.smtp_security == "tls" else smtplib.SMTP
@@ -88,6 +92,8 @@ class Teller:
                 if settings.smtp_user and settings.smtp_password:
                     smtp.login(settings.smtp_user, settings.smtp_password.get_secret_value())
                 smtp.send_message(mail)
+        except smtplib.SMTPResponseException as exc:
+            raise NotSent(f"the mail server said: {exc}", answered=True) from None
         except (OSError, smtplib.SMTPException) as exc:
             raise NotSent(f"the mail server said: {exc}") from None
 

@@ -60,8 +60,10 @@ async def act(console: Console, order: Order, targets: Sequence[Target]) -> Done
         changed = await broker.reschedule(ids, delay=order.delay, due_at=order.due_at)
     else:
         same = await _same_death(console, targets)
-        verb = broker.discard if order.action is Action.DISCARD else broker.requeue
-        changed = await verb(same) if same else []
+        if order.action is Action.DISCARD:
+            changed = await broker.discard(same)
+        else:
+            changed = await broker.requeue(same, dead_only=True)
     done = Done(list(changed))
     missed = len(targets) - len(done.ids)
     if missed:

@@ -17,14 +17,12 @@ from conveyor_console.bulk_actions.acting import Done, Order, Target
 from conveyor_console.bulk_actions.models import Action, BulkAction, Of, State
 from conveyor_console.bulk_actions.telling import tell
 from conveyor_console.console import Console
-from conveyor_console.kit.rounds import Rounds
+from conveyor_console.kit.leading import LedRounds
 
 EVERY = 1.0
 """Seconds between lots: `per_second` is the size of one."""
 KEPT = timedelta(days=90)
 """How long bulk actions stay when they are over."""
-_LEADERSHIP = 20.0
-_ROLE = "console-bulk-actions"
 _PRUNE_EVERY = 600
 
 
@@ -33,9 +31,16 @@ class Running:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._holder = f"console-{console.new_id()}"
-        self._rounds = Rounds("bulk actions", lambda: EVERY, self.round)
-        self._leads = False
+        self._rounds = LedRounds(
+            "bulk actions",
+            lambda: EVERY,
+            self._advance_all,
+            queue=console.queue,
+            role="console-bulk-actions",
+            holder=f"console-{console.new_id()}",
+            wanted=self._has_work,
+        )
+        self._waiting: list[str] = []
         self._number = 0
 
     async def start(self) -> None:
@@ -45,9 +50,6 @@ class Running:
     async def close(self) -> None:
         """End, and let another replica take over."""
         await self._rounds.close()
-        if self._leads:
-            self._leads = False
-            await self._lead(0)
 
     def wake(self) -> None:
         """Look at once."""
@@ -55,17 +57,20 @@ class Running:
 
     async def round(self) -> None:
         """Do one lot of each action that runs, when this process is the one that does."""
+        await self._rounds.turn()
+
+    async def _has_work(self) -> bool:
         self._number += 1
         if self._number % _PRUNE_EVERY == 1:
             await self._prune()
-        for action_id in await self._due():
-            self._leads = await self._lead(_LEADERSHIP)
-            if self._leads:
-                await self.advance(action_id)
+        self._waiting = await self._due()
+        return bool(self._waiting)
 
-    async def _lead(self, seconds: float) -> bool:
-        client = await self._console.queue.client()
-        return await client.broker.lead(_ROLE, self._holder, seconds) is not None
+    async def _advance_all(self) -> None:
+        for action_id in self._waiting:
+            # A lot may take long: the role is kept for each.
+            if await self._rounds.lead():
+                await self.advance(action_id)
 
     async def _due(self) -> list[str]:
         now = self._console.clock.now()

@@ -39,12 +39,13 @@ async def fitting(console: Console, wanted: Sequence[Condition]) -> tuple[list[L
 
 
 async def requeue(console: Console, chosen: Sequence[Letter], asked: int, *, more: bool) -> Changed:
-    """Give dead letters another life. Raises `BrokerError`; those before it have one already."""
+    """Give dead letters another life; what lives again by now is left alone. Raises `BrokerError`;
+    those before it have one already."""
     broker = (await console.queue.client()).broker
     changed = 0
     for start in range(0, len(chosen), _CHUNK):
         part = dict(chosen[start : start + _CHUNK])
-        done = await broker.requeue(list(part))
+        done = await broker.requeue(list(part), dead_only=True)
         changed += len(done)
         if done:
             async with console.database.writing() as db:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor import Conveyor
-from conveyor.errors import ConveyorError
+from conveyor.errors import ConveyorError, TaskNotFound
 from conveyor.inspect import Event, Filter, FinishedTask, State
 from conveyor_console.db.engine import Database
 from conveyor_console.history import writing
@@ -32,6 +32,8 @@ from conveyor_console.kit.clock import Clock
 log = logging.getLogger("conveyor.console")
 ROLE = "recorder"
 LEADERSHIP, _RENEW = 15.0, 5.0
+_INSTANT = 0.002
+"""Seconds by which two stores may write the same moment differently."""
 _EVENTS, _PAGE = 6_000, 2_000
 _FEW = 1_000
 _PAUSE, _GATHER, _LONGEST_BACKOFF = 0.25, 0.1, 5.0
@@ -172,7 +174,7 @@ class Recorder:
         page, below = await self._page(state.sweep)
         values: dict[str, Any] = {
             "sweep": "" if missed else below,
-            "lost": state.lost + len(ended) - len(tasks),
+            "lost": state.lost + await self._lost(events, tasks),
         }
         if events:
             values |= {"cursor": events[-1].cursor, "event_at": events[-1].at}
@@ -220,6 +222,29 @@ class Recorder:
     async def _fetch(self, ended: dict[str, str]) -> list[FinishedTask]:
         inspector = await self._queue.inspector()
         return await inspector.finished(list(ended), ended) if ended else []
+
+    async def _lost(self, events: Sequence[Event], tasks: Sequence[FinishedTask]) -> int:
+        """Return of how many tasks that ended nothing more can be learned: not of those that live
+        again, for they end once more, nor of those whose end is written already."""
+        ended = {event.id: event.at for event in events if event.state in _FINAL}
+        missing = ended.keys() - {one.info.id for one in tasks}
+        if not missing:
+            return 0
+        async with self._database.reading() as session:
+            known = await writing.known(session, list(missing))
+        gone = 0
+        for task_id in missing:
+            written = known[task_id].finished_at if task_id in known else None
+            if written is None or written < ended[task_id] - _INSTANT:
+                gone += await self._is_gone(task_id)
+        return gone
+
+    async def _is_gone(self, task_id: str) -> bool:
+        try:
+            await (await self._queue.client()).broker.finals([task_id])
+        except TaskNotFound:
+            return True
+        return False
 
     async def _page(self, below: str | None) -> tuple[list[FinishedTask], str | None]:
         """Return the next of the tasks that are being read once more, and how far that is then."""

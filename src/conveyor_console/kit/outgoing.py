@@ -39,7 +39,12 @@ class Refused(Exception):
 
 
 class NotSent(Exception):
-    """It could not be sent, or the other side did not answer in time."""
+    """It could not be sent, or the other side did not answer in time. `answered`: it did answer,
+    with an error."""
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class Answer(NamedTuple):

@@ -45,8 +45,10 @@ async def _requeue(
     console: Console, info: TaskInfo, states: frozenset[State], otherwise: str
 ) -> Done:
     broker = (await console.queue.client()).broker
-    if info.state not in states or not await broker.requeue([info.id]):
-        raise Problem(409, f"{otherwise}, and task {info.id} is {info.state.value}")
+    dead_only = states is _DEAD  # another may have given it another life meanwhile
+    if info.state not in states or not await broker.requeue([info.id], dead_only=dead_only):
+        now = await must_be_in_queue(console, info.id)
+        raise Problem(409, f"{otherwise}, and task {info.id} is {now.state.value}")
     return Done(id=info.id, state=State.QUEUED.value)
 
 

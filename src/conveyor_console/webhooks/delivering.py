@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor.errors import InvalidOption
 from conveyor_console.console import Console
+from conveyor_console.kit.lanes import Lanes, Tried, answered_of
+from conveyor_console.kit.leading import LedRounds
 from conveyor_console.kit.outgoing import NotSent, Refused
-from conveyor_console.kit.retrying import next_try
-from conveyor_console.kit.rounds import Rounds
+from conveyor_console.kit.retrying import next_try, reason
 from conveyor_console.kit.sealing import CannotOpen
 from conveyor_console.live import notices
 from conveyor_console.webhooks.collecting import TASK_TOPICS, Collector
 from conveyor_console.webhooks.models import Webhook, WebhookDelivery
 from conveyor_console.webhooks.signing import HEADER, signature
 
+log = logging.getLogger("conveyor.console")
 EVERY = 1.0
-_LEADERSHIP = 20.0
 _EVENTS = 5_000
-_AT_ONCE = 20
 KEPT = timedelta(days=30)
 """How long deliveries that are over stay."""
 _PRUNE_EVERY = 600
-_ROLE = "console-webhooks"
 
 
 class Sent(NamedTuple):
@@ -35,6 +35,8 @@ class Sent(NamedTuple):
 
     status: int | None
     error: str | None
+    answered: bool | None
+    """Whether the endpoint answered at all; None: it was not reached out to."""
 
 
 class Delivering:
@@ -42,9 +44,16 @@ class Delivering:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._holder = f"console-{console.new_id()}"
-        self._rounds = Rounds("webhooks", lambda: EVERY, self.round)
-        self._leads = False
+        self._rounds = LedRounds(
+            "webhooks",
+            lambda: EVERY,
+            self._turn,
+            queue=console.queue,
+            role="console-webhooks",
+            holder=f"console-{console.new_id()}",
+            wanted=self._has_endpoints,
+        )
+        self._lanes = Lanes("webhooks", console.clock, self._send, lambda: self._rounds.leads)
         self._round = 0
 
     async def start(self) -> None:
@@ -53,26 +62,27 @@ class Delivering:
 
     async def close(self) -> None:
         """End, and let another replica take over."""
+        await self._lanes.close()
         await self._rounds.close()
-        if self._leads:
-            self._leads = False
-            client = await self._console.queue.client()
-            await client.broker.lead(_ROLE, self._holder, 0)
 
     def wake(self) -> None:
         """Send at once."""
         self._rounds.wake()
 
     async def round(self) -> None:
-        """Collect and send, when this process is the one that does and there are endpoints."""
+        """Make a round and wait until everything was sent."""
+        await self._rounds.turn()
+        await self._lanes.settled()
+
+    async def _has_endpoints(self) -> bool:
         async with self._console.database.reading() as db:
-            if not await db.scalar(select(func.count()).select_from(Webhook)):
-                return
-        client = await self._console.queue.client()
-        self._leads = await client.broker.lead(_ROLE, self._holder, _LEADERSHIP) is not None
-        if self._leads:
+            return await db.scalar(select(Webhook.id).limit(1)) is not None
+
+    async def _turn(self) -> None:
+        try:
             await self.collect()
-            await self.send()
+        finally:
+            await self._start_lanes()
 
     async def collect(self) -> None:
         """Make deliveries of what happened since the last time."""
@@ -102,31 +112,42 @@ class Delivering:
                 await self._prune(db)
 
     async def send(self) -> None:
-        """Try every delivery that is due."""
+        """Try every delivery that is due, if this process leads, and wait for how it goes."""
+        if await self._rounds.lead():
+            await self._start_lanes()
+            await self._lanes.settled()
+
+    async def _start_lanes(self) -> None:
+        of = WebhookDelivery.webhook_id == Webhook.id
+        due = exists().where(of, WebhookDelivery.next_at <= self._console.clock.now())
+        async with self._console.database.reading() as db:
+            self._lanes.start(await db.scalars(select(Webhook.id).where(Webhook.enabled, due)))
+
+    async def _send(self, webhook_id: str, most: int) -> Tried:
+        """Send an endpoint what is due."""
         now = self._console.clock.now()
         async with self._console.database.reading() as db:
-            due = (
-                await db.execute(
-                    select(WebhookDelivery, Webhook)
-                    .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
-                    .where(WebhookDelivery.next_at <= now, Webhook.enabled)
-                    .order_by(WebhookDelivery.next_at)
-                    .limit(_AT_ONCE)
-                )
-            ).all()
-        if not due:
-            return
-        sent = await asyncio.gather(*(self._try(one, endpoint) for one, endpoint in due))
-        async with self._console.database.writing() as db:
-            for (one, _), how in zip(due, sent, strict=True):
-                await self._note(db, one.id, how)
-        if len(due) == _AT_ONCE:
-            self.wake()
+            endpoint = await db.get(Webhook, webhook_id)
+            if endpoint is None or not endpoint.enabled:
+                return Tried(0, None)
+            found = await db.scalars(
+                select(WebhookDelivery)
+                .where(WebhookDelivery.webhook_id == webhook_id, WebhookDelivery.next_at <= now)
+                .order_by(WebhookDelivery.next_at)
+                .limit(most)
+            )
+            due = found.all()
+        sent = await asyncio.gather(*(self._try(one, endpoint) for one in due))
+        if due:
+            async with self._console.database.writing() as db:
+                for one, how in zip(due, sent, strict=True):
+                    await self._note(db, one.id, how)
+        return Tried(len(due), answered_of(how.answered for how in sent))
 
     async def _try(self, one: WebhookDelivery, endpoint: Webhook) -> Sent:
-        body = one.body.encode()
-        at = int(self._console.clock.now().timestamp())
         try:
+            body = one.body.encode()
+            at = int(self._console.clock.now().timestamp())
             headers = {
                 "Content-Type": "application/json",
                 "User-Agent": "Conveyor-Webhooks/1",
@@ -135,10 +156,17 @@ class Delivering:
                 HEADER: signature(self._secrets(endpoint), body, at),
             }
             answer = await self._console.outgoing.post(endpoint.url, body, headers)
-        except (Refused, NotSent, CannotOpen) as exc:
-            return Sent(None, str(exc)[:500] or type(exc).__name__)
+        except NotSent as exc:
+            return Sent(None, reason(exc), answered=False)
+        except (Refused, CannotOpen) as exc:
+            return Sent(None, reason(exc), answered=None)
+        except Exception as exc:
+            # Of one delivery: the others are sent all the same.
+            log.warning("delivery %s could not be sent: %s", one.id, exc, exc_info=exc)
+            why = f"an unexpected error ({type(exc).__name__}): see the log"
+            return Sent(None, why, answered=None)
         error = None if answer.good else f"the answer was {answer.status}"
-        return Sent(answer.status, error)
+        return Sent(answer.status, error, answered=True)
 
     def _secrets(self, endpoint: Webhook) -> list[str]:
         """The secrets that sign: during a rotation the former one too."""
@@ -156,7 +184,7 @@ class Delivering:
             return
         now = self._console.clock.now()
         row.attempts += 1
-        row.status_code, row.error = how
+        row.status_code, row.error = how.status, how.error
         if how.error is None:
             row.state, row.next_at, row.delivered_at = "delivered", None, now
             return

@@ -39,7 +39,7 @@ class WebhookDelivery(Base):
     __table_args__ = (
         UniqueConstraint("webhook_id", "source"),
         Index("ix_console_webhook_delivery_webhook_id", "webhook_id", "id"),
-        Index("ix_console_webhook_delivery_due", "next_at"),
+        Index("ix_console_webhook_delivery_due", "webhook_id", "next_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)

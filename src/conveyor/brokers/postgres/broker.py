@@ -181,10 +181,10 @@ class PostgresBroker:
         )
         return {str(row[0]): STATES[row[1]] for row in rows}
 
-    async def requeue(self, ids: Sequence[str]) -> list[str]:
+    async def requeue(self, ids: Sequence[str], *, dead_only: bool = False) -> list[str]:
         """Give dead letters another life."""
         asked = known_form(ids)
-        found = await self._cold.run(lambda c: requeue(c, asked, self._now()))
+        found = await self._cold.run(lambda c: requeue(c, asked, self._now(), dead_only=dead_only))
         return _those(asked, found)
 
     async def reschedule(

@@ -19,6 +19,7 @@ def _call(function: str, arguments: int) -> str:
 
 
 _PUSH_TERMS = f"SELECT * FROM {_call('push_terms', 33)}"  # noqa: S608 - numbers
+_DEAD = "SELECT id FROM finished WHERE id = ANY ($1) AND state IN (6, 7) ORDER BY id FOR UPDATE"
 _REQUEUE_TERMS = f"SELECT {_call('requeue_terms', 21)}"
 
 
@@ -61,8 +62,19 @@ def columns(fresh: Sequence[NewTask]) -> tuple[list[Any], ...]:
     )
 
 
-async def requeue(connection: Connection, ids: Sequence[str], now: float | None) -> list[Any]:
+async def requeue(
+    connection: Connection, ids: Sequence[str], now: float | None, *, dead_only: bool
+) -> list[Any]:
     """Give dead letters another life, with what they asked for; return the ids that changed."""
+    if not dead_only:
+        return await _requeue(connection, ids, now)
+    async with connection.transaction():
+        # Locked until the end: none of them can live again in between.
+        dead = [task_id for (task_id,) in await connection.fetch(_DEAD, ids)]
+        return await _requeue(connection, dead, now) if dead else []
+
+
+async def _requeue(connection: Connection, ids: Sequence[Any], now: float | None) -> list[Any]:
     bodies = await connection.fetch("SELECT body FROM task WHERE id = ANY ($1)", ids)
     tasks = [task for (body,) in bodies if asks(task := unpack_task(body))]
     if not tasks:

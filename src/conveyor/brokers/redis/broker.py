@@ -131,9 +131,9 @@ class RedisBroker:
         """See `Broker.cancel`."""
         return await self._ending.cancel(ids, by, reason)
 
-    async def requeue(self, ids: Sequence[str]) -> list[str]:
+    async def requeue(self, ids: Sequence[str], *, dead_only: bool = False) -> list[str]:
         """See `Broker.requeue`."""
-        return await self._ending.requeue(ids)
+        return await self._ending.requeue(ids, dead_only=dead_only)
 
     async def reschedule(
         self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None

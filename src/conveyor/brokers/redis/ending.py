@@ -33,13 +33,13 @@ class Ending:
         found = await self._store.find("cancel", ids, pairs, flag)
         return {task_id: LETTERS[letter.decode()] for task_id, (_, letter) in found.items()}
 
-    async def requeue(self, ids: Sequence[str]) -> list[str]:
+    async def requeue(self, ids: Sequence[str], *, dead_only: bool) -> list[str]:
         """See `Broker.requeue`."""
         looks = await self._store.find("look", ids, pairs, "1")
         queues: dict[str, dict[str, tuple[Any, ...]]] = {}
         for task_id, (queue, look) in looks.items():
             letter = look[0].decode()
-            if letter in {"d", "f", "c"}:
+            if letter in ({"f", "c"} if dead_only else {"d", "f", "c"}):
                 queues.setdefault(queue, {})[task_id] = _revival(task_id, letter, look)
         changed: set[str] = set()
         commands = [

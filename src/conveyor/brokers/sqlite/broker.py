@@ -173,9 +173,9 @@ class SQLiteBroker:
         """Cancel waiting tasks, flag running ones and ring for their workers."""
         return await self._write(lambda tx: endings.cancel(tx, ids, by, reason))
 
-    async def requeue(self, ids: Sequence[str]) -> list[str]:
+    async def requeue(self, ids: Sequence[str], *, dead_only: bool = False) -> list[str]:
         """Give dead letters another life; make scheduled tasks due."""
-        return await self._write(lambda tx: endings.requeue(tx, ids))
+        return await self._write(lambda tx: endings.requeue(tx, ids, dead_only=dead_only))
 
     async def reschedule(
         self, ids: Sequence[str], *, delay: float | None = None, due_at: float | None = None

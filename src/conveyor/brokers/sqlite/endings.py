@@ -146,12 +146,14 @@ def _let_others_look(tx: Transaction, task: _Whereabouts) -> None:
     stalls.stir_by_name(tx, () if asked is None else asked.gates)
 
 
-def requeue(tx: Transaction, ids: Sequence[str]) -> list[str]:
-    """Give dead letters another life, and make scheduled tasks due."""
+def requeue(tx: Transaction, ids: Sequence[str], *, dead_only: bool) -> list[str]:
+    """Give dead letters another life, and make scheduled tasks due unless `dead_only`."""
     revived = []
     for task_id in ids:
         found = _find(tx, task_id)
-        if found is not None and _requeue(tx, *found):
+        if found is None or (dead_only and found[0].finished is None):
+            continue
+        if _requeue(tx, *found):
             revived.append(task_id)
     return revived
 

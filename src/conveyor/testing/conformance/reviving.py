@@ -74,6 +74,21 @@ async def test_a_requeue_forgets_the_cancellation(rig: Rig) -> None:
     assert await rig.state(task) is State.SCHEDULED
 
 
+async def test_a_requeue_for_the_dead_only_leaves_the_living_alone(rig: Rig) -> None:
+    dead, risen = await dead_letter(rig), await dead_letter(rig)
+    waiting, later = await rig.pushed(), await rig.pushed(delay=60)
+    assert await rig.broker.requeue([risen.id]) == [risen.id]
+    assert (await rig.lease()).task == waiting
+    assert await rig.settle(await rig.lease(), failure(delay=30))
+    asked = [dead.id, risen.id, waiting.id, later.id]
+    assert await rig.broker.requeue(asked, dead_only=True) == [dead.id]
+    assert await rig.broker.requeue(asked, dead_only=True) == []
+    assert await rig.state(risen) is State.SCHEDULED
+    assert await rig.state(later) is State.SCHEDULED
+    assert await rig.waiting_ids() == [dead.id]
+    assert await rig.is_healthy()
+
+
 async def test_the_settlement_of_an_earlier_life_stays_refused(rig: Rig) -> None:
     task = await rig.pushed()
     old = await rig.lease()
