@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import (
 from conveyor.errors import InvalidOption
 
 _LAZILY = text("SET LOCAL synchronous_commit = off")
+_SQLITE_ARGUMENTS = {"timeout": 10}
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -54,6 +55,25 @@ class Database:
                 await session.execute(_LAZILY)
             yield session
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an SQLite file, and so can be opened once more."""
+        return self.is_sqlite and self.engine.url.database not in {None, "", ":memory:"}
+
+    @contextmanager
+    def writing_in_thread(self) -> Iterator[Connection]:
+        """Like `writing`, for a thread that may be blocked, on an SQLite file: between two
+        statements it waits for no event loop, so the other writers of the file wait less."""
+        engine = create_engine(
+            self.engine.url.set(drivername="sqlite"),
+            poolclass=NullPool,
+            connect_args=_SQLITE_ARGUMENTS,
+            hide_parameters=True,
+        )
+        _listen(engine)
+        with engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -79,14 +99,18 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
     full = async_url(url)
     if full.startswith("sqlite"):
         engine = create_async_engine(
-            full, pool_size=pool_size, connect_args={"timeout": 10}, hide_parameters=True
+            full, pool_size=pool_size, connect_args=_SQLITE_ARGUMENTS, hide_parameters=True
         )
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        _listen(engine.sync_engine)
         return engine
     return create_async_engine(
         full, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, hide_parameters=True
     )
+
+
+def _listen(engine: Engine) -> None:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
