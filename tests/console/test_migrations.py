@@ -24,6 +24,7 @@ from tests.console.history_kit import migrated, shop
 from tests.running import at_work, ended
 
 ROWS = 3
+Row = dict[str, Any]
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 REVISIONS = [
     one.revision for one in ScriptDirectory.from_config(schema._config()).walk_revisions()
@@ -45,8 +46,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def on(database: Database, act: Callable[[Connection], Any], *, write: bool = False) -> Any:
-    async with database.writing() if write else database.reading() as db:
+async def on(database: Database, act: Callable[[Connection], Any]) -> Any:
+    async with database.reading() as db:
         return await (await db.connection()).run_sync(act)
 
 
@@ -83,19 +84,36 @@ def value_of(column: Column[Any], number: int) -> Any:
     return next(make(number) for kind, make in VALUES if isinstance(column.type, kind))
 
 
-def fill(connection: Connection) -> None:
-    """Put rows into every table that is empty; what refers to others refers to their rows."""
+def missing_rows(connection: Connection) -> list[tuple[Table, list[Row]]]:
+    """Rows for every table that is empty; what refers to others refers to their rows."""
+    made: dict[Table, list[Row]] = {}
+
+    def known(column: Column[Any]) -> list[Any]:
+        if column.table in made:
+            return [row[column.name] for row in made[column.table]]
+        return list(connection.scalars(select(column)).all())
+
     for table in tables(connection):
         if connection.scalar(select(func.count()).select_from(table)):
             continue
-        for number in range(ROWS):
-            row = {}
-            for column in table.columns:
-                row[column.name] = value_of(column, number)
-                for reference in column.foreign_keys:
-                    known = connection.scalars(select(reference.column)).all()
-                    row[column.name] = known[number % len(known)]
-            connection.execute(insert(table).values(row))
+        made[table] = [
+            {column.name: value_of(column, number) for column in table.columns}
+            for number in range(ROWS)
+        ]
+        for column in table.columns:
+            for reference in column.foreign_keys:
+                values = known(reference.column)
+                for number, row in enumerate(made[table]):
+                    row[column.name] = values[number % len(values)]
+    return list(made.items())
+
+
+async def fill(database: Database) -> None:
+    """Put rows into every table that is empty; the one writer of a file is held for that only."""
+    rows = await on(database, missing_rows)
+    async with database.writing() as db:
+        for table, some in rows:
+            await db.execute(insert(table), some)
 
 
 def differences(connection: Connection) -> list[Any]:
@@ -167,7 +185,7 @@ async def test_every_revision_goes_up_and_down_with_data_while_tasks_run(
             assert await schema.upgrade(database, revision)
             after = await on(database, counts)
             assert {name: after[name] for name in before} == before, revision
-            await on(database, fill, write=True)
+            await fill(database)
         full = await on(database, counts)
         assert all(full.values()), full
         for revision in [*REVISIONS[-2::-1], "base"]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import ExceptionContext, event, make_url, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    ExceptionContext,
+    NullPool,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -22,6 +31,7 @@ PATIENCE = 10.0
 """Seconds that the database is waited for: for a place in the pool, a connection, an answer."""
 _LONGEST = 60.0
 _LAZILY = text("SET LOCAL synchronous_commit = off")
+_SQLITE_ARGUMENTS = {"timeout": 10}
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -61,6 +71,25 @@ class Database:
                 await session.execute(_LAZILY)
             yield session
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an SQLite file, and so can be opened once more."""
+        return self.is_sqlite and self.engine.url.database not in {None, "", ":memory:"}
+
+    @contextmanager
+    def writing_in_thread(self) -> Iterator[Connection]:
+        """Like `writing`, for a thread that may be blocked, on an SQLite file: between two
+        statements it waits for no event loop, so the other writers of the file wait less."""
+        engine = create_engine(
+            self.engine.url.set(drivername="sqlite"),
+            poolclass=NullPool,
+            connect_args=_SQLITE_ARGUMENTS,
+            hide_parameters=True,
+        )
+        _listen(engine)
+        with engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -87,10 +116,9 @@ def _engine(url: str, pool_size: int, patience: float | None) -> AsyncEngine:
     pool: dict[str, Any] = {"pool_size": pool_size, "pool_timeout": patience or _LONGEST}
     if full.startswith("sqlite"):
         engine = create_async_engine(
-            full, **pool, connect_args={"timeout": 10}, hide_parameters=True
+            full, **pool, connect_args=_SQLITE_ARGUMENTS, hide_parameters=True
         )
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        _listen(engine.sync_engine)
         return engine
     waits = {"timeout": patience or _LONGEST, "command_timeout": patience}
     engine = create_async_engine(
@@ -105,6 +133,11 @@ def _give_up(failure: ExceptionContext) -> None:
     driver takes the statement back first, for up to two seconds: it must not run on unseen."""
     if isinstance(failure.original_exception, TimeoutError):
         failure.is_disconnect = True
+
+
+def _listen(engine: Engine) -> None:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,17 @@ async def _run(database: Database, act: Callable[[Config], Any]) -> list[str]:
         after = _revision(connection)
         return [] if before == after else [f"console: {before or 'nothing'} → {after or 'nothing'}"]
 
+    # Compiled now, not while others wait for the one writer of a file.
+    list(ScriptDirectory.from_config(_config()).walk_revisions())
+    if database.is_file:
+        return await asyncio.to_thread(_in_thread, database, run)
     async with database.writing() as session:
         return await (await session.connection()).run_sync(run)
+
+
+def _in_thread(database: Database, run: Callable[[Connection], list[str]]) -> list[str]:
+    with database.writing_in_thread() as connection:
+        return run(connection)
 
 
 def _revision(connection: Connection) -> str | None:
