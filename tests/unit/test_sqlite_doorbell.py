@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,14 +176,14 @@ async def test_the_bell_rings_before_the_commit(
     """The worker wakes up while the disk writes; its look waits for the end of that."""
     async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
         commits, inside = producer._opened().writer._commits, list[bool]()
-        rung = commits._rung
-        assert rung is not None
+        assert commits._bell is not None
+        rung = commits._bell.rung
 
         def noting(tx: Transaction) -> None:
             inside.append(commits._connection.in_transaction)
             rung(tx)
 
-        monkeypatch.setattr(commits, "_rung", noting)
+        monkeypatch.setattr(commits._bell, "rung", noting)
         await producer.push([task()])
         assert inside == [True]
         assert await heard(bell) == 1
@@ -194,14 +195,14 @@ async def test_a_worker_rung_early_waits_for_the_commit(
 ) -> None:
     async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
         commits, may_commit = producer._opened().writer._commits, threading.Event()
-        rung = commits._rung
-        assert rung is not None
+        assert commits._bell is not None
+        rung = commits._bell.rung
 
         def slow(tx: Transaction) -> None:
             rung(tx)
             may_commit.wait(10)
 
-        monkeypatch.setattr(commits, "_rung", slow)
+        monkeypatch.setattr(commits._bell, "rung", slow)
         push = asyncio.ensure_future(producer.push([task()]))
         assert await heard(bell) == 1
         step = asyncio.ensure_future(one.step(Step("w", ["q"], 1)))
@@ -210,6 +211,18 @@ async def test_a_worker_rung_early_waits_for_the_commit(
         may_commit.set()
         await push
         assert len((await step).leases) == 1
+
+
+async def test_a_loop_without_time_lets_the_thread_ring(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(path) as one, opened(path) as producer, idle(one, "w") as bell:
+        asked: list[object] = []
+        never = SimpleNamespace(call_soon_threadsafe=asked.append)
+        monkeypatch.setattr(producer._opened().bell, "_loop", never)
+        await producer.push([task()])
+        assert len(asked) == 1
+        assert await heard(bell) == 1
 
 
 def test_marks_are_kept_in_memory_where_there_is_any(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,6 @@ POLL = 1.0
 GATHER = 0.002
 """Seconds to let settlements gather between steps while a backlog is drained."""
 BUSY_BATCH = 50
-_ALL = 1_000_000
 SAFETY = 3.0
 """Running code is stopped this long before an unrenewed lease ends (contract D8)."""
 HOARD = 1.0
@@ -262,6 +261,7 @@ class Engine:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""
         if want == 0 or len(reply.leases) >= want:
             return
+        await asyncio.sleep(0)  # what was just started begins first
         await self._adopt(want - len(reply.leases))
         due = min(POLL if reply.next_due is None else reply.next_due, self._adoption.next_look())
         if due < POLL:
@@ -284,7 +284,7 @@ class Engine:
         while not self._aborted:
             await asyncio.sleep(pauses.next())
             try:
-                held = await self.broker.held(self.token, _ALL)
+                held = await self.broker.held(self.token, 1_000_000)
             except BrokerError as again:
                 log.debug("still no broker: %s", again)
                 continue

@@ -99,7 +99,7 @@ class SQLiteBroker:
 
     async def _connect(self) -> None:
         bell = Doorbell(self._where.path)
-        writer = Lane(self._where, self._clock, rung=bell.rung)
+        writer = Lane(self._where, self._clock, bell=bell)
         reader = writer
         try:
             await writer.start()
@@ -244,6 +244,7 @@ class SQLiteBroker:
     def _rung(self, tx: Transaction) -> None:
         if self._store is not None:
             self._store.bell.rung(tx)
+            self._store.bell.ring_owed()
 
     @asynccontextmanager
     async def _listening(

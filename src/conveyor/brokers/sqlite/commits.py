@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conveyor.brokers.sqlite.connection import explain, is_busy
+from conveyor.brokers.sqlite.doorbell import Doorbell
+from conveyor.brokers.sqlite.naps import sharpen
 from conveyor.brokers.sqlite.options import Location
 from conveyor.brokers.sqlite.room import Room
 from conveyor.brokers.sqlite.rows import micros
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from conveyor.core.clock import Clock
 
 Work = Callable[[Transaction], Any]
-_FIRST_NAP, _SHORT_NAP, _LONG_NAP = 0.000_05, 0.000_5, 0.002
+_FIRST_NAP, _SHORT_NAP, _LONG_NAP = 0.000_03, 0.000_5, 0.002
 """Seconds between tries for the write lock: nearly at once, soon, and after long waiting."""
 _LONG_WAIT = 0.05
 _BACK_TO_BACK = 0.001
@@ -38,8 +40,8 @@ class Outcome(NamedTuple):
 
 
 class Commits:
-    """Runs verbs on one connection. In the writer's thread only. `rung` is called with what is
-    about to be committed and wakes whom it concerns.
+    """Runs verbs on one connection. In the writer's thread only. `bell` wakes whom it concerns
+    what is committed.
     """
 
     def __init__(
@@ -47,9 +49,9 @@ class Commits:
         connection: sqlite3.Connection,
         where: Location,
         clock: Clock,
-        rung: Callable[[Transaction], None] | None = None,
+        bell: Doorbell | None = None,
     ) -> None:
-        self._rung = rung
+        self._bell = bell
         self._connection = connection
         self._where = where
         self._clock = clock
@@ -57,6 +59,7 @@ class Commits:
         self._turns = Turns(where.path)
         self._room = Room(connection, where)
         self._ended = 0.0
+        self._is_sharp = False
 
     def close(self) -> None:
         """Let go of what is not the connection."""
@@ -77,6 +80,9 @@ class Commits:
         except BaseException as exc:  # noqa: BLE001 - every caller of the group gets it
             self._undo()
             return [Outcome(error=self._explained(exc)) for _ in group]
+        finally:
+            if self._bell is not None:
+                self._bell.ring_owed()
         return outcomes
 
     def _work(self, group: Sequence[Work]) -> list[Outcome]:
@@ -95,11 +101,11 @@ class Commits:
         """Wake workers while the disk still writes: their look at the store begins with the write
         lock, so it waits for this commit and never misses what is in it.
         """
-        if self._rung is None:
+        if self._bell is None:
             return
         for outcome in outcomes:
             if outcome.transaction is not None:
-                self._rung(outcome.transaction)
+                self._bell.rung(outcome.transaction)
 
     def _one(self, work: Work, now: int, event: int, *, alone: bool) -> Outcome:
         """Run one verb; the second time, if the first asks for it, with care."""
@@ -150,13 +156,16 @@ class Commits:
         # SQLite's own waiting backs off to 100 ms and starves whoever waits; short naps with
         # jitter find the gap between two transactions of another process.
         begun, nap = time.monotonic(), _FIRST_NAP
+        if not self._is_sharp:
+            self._is_sharp = True
+            sharpen()
         with self._turns.waiting():
             while True:
                 time.sleep(nap * (0.5 + random.random()))  # noqa: S311 - guards nothing
                 waited = time.monotonic() - begun
                 if self._try_to_begin(last=waited >= self._where.busy_timeout):
                     return
-                nap = min(nap * 1.3, _SHORT_NAP if waited < _LONG_WAIT else _LONG_NAP)
+                nap = min(nap * 1.2, _SHORT_NAP if waited < _LONG_WAIT else _LONG_NAP)
 
     def _try_to_begin(self, *, last: bool = False) -> bool:
         try:

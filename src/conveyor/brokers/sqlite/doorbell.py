@@ -8,6 +8,7 @@ queue, and rings only for that one; a woken worker that leaves tasks behind ring
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -84,6 +85,7 @@ class Doorbell:
         self._posts = None if path is None else Posts.of(path)
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[str, Listener] = {}
+        self._owed: deque[tuple[str, str]] = deque()
 
     @property
     def reaches_others(self) -> bool:
@@ -123,7 +125,9 @@ class Doorbell:
             self._posts.close()
 
     def rung(self, tx: Transaction) -> None:
-        """Wake whom a transaction concerns that is about to be committed. In its thread."""
+        """Wake whom a transaction concerns that is about to be committed. In its thread, which
+        calls `ring_owed` when it is.
+        """
         for worker in tx.sated:
             listener = self._listeners.get(worker)
             if listener is not None:
@@ -139,6 +143,12 @@ class Doorbell:
         for queue in tx.wake:
             self._wake_one(queue)
 
+    def ring_owed(self) -> None:
+        """Ring whom `rung` has found in other processes, if that is not done yet."""
+        with suppress(IndexError):
+            while self._posts is not None:
+                self._posts.ring_or_next(*self._owed.popleft())
+
     def _wake_worker(self, worker: str) -> None:
         listener = self._listeners.get(worker)
         if listener is not None:
@@ -152,8 +162,13 @@ class Doorbell:
                 listener.disarm()
                 self._wake(listener)
                 return
-        if self._posts is not None:
-            self._posts.wake_one(queue)
+        bell = None if self._posts is None else self._posts.take_mark(queue)
+        if bell is not None:
+            # Who is rung is woken on this very core, and would take it from the commit: the loop
+            # rings while the disk writes, or this thread after it, if the loop has no time.
+            self._owed.append((bell, queue))
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.ring_owed)
 
     def _wake(self, listener: Listener) -> None:
         # A loop that was closed took its workers along.

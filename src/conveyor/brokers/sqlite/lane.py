@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from conveyor.brokers.sqlite.commits import Commits
 from conveyor.brokers.sqlite.connection import connect, explain
+from conveyor.brokers.sqlite.doorbell import Doorbell
 from conveyor.brokers.sqlite.options import Location
 from conveyor.brokers.sqlite.transaction import Transaction
 from conveyor.core.errors import BrokerUnavailable
@@ -43,7 +44,7 @@ class _Answer(NamedTuple):
 
 
 class Lane:
-    """One connection and its thread. `rung` is called in the thread before each commit."""
+    """One connection and its thread. `bell` is rung for what is committed."""
 
     def __init__(
         self,
@@ -51,12 +52,12 @@ class Lane:
         clock: Clock,
         *,
         reader: bool = False,
-        rung: Callable[[Transaction], None] | None = None,
+        bell: Doorbell | None = None,
     ) -> None:
         self._where = where
         self._clock = clock
         self._reader = reader
-        self._rung = rung
+        self._bell = bell
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection
@@ -119,7 +120,7 @@ class Lane:
         except BaseException as exc:  # noqa: BLE001 - handed to whoever opens
             self._answer([_Answer(self._started, error=exc), _Answer(self._ended)])
             return
-        self._commits = Commits(self._connection, self._where, self._clock, self._rung)
+        self._commits = Commits(self._connection, self._where, self._clock, self._bell)
         self._answer([_Answer(self._started)])
         try:
             while self._serve():

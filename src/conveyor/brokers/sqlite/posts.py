@@ -112,13 +112,22 @@ class Posts:
 
     def wake_one(self, queue: str) -> None:
         """Ring for one idle worker that serves `queue`, if there is any."""
+        while (bell := self.take_mark(queue)) is not None and not self._ring(bell):
+            pass
+
+    def take_mark(self, queue: str) -> str | None:
+        """Take the mark of an idle worker that serves `queue`; returns its bell, which is to be
+        rung, or None when nobody is idle.
+        """
         for mark in self._entries(".idle"):
-            if (
-                _serves(mark, queue)
-                and self._remove(mark)
-                and self._ring(f"{mark.removesuffix('.idle')}.sock")
-            ):
-                return
+            if _serves(mark, queue) and self._remove(mark):
+                return f"{mark.removesuffix('.idle')}.sock"
+        return None
+
+    def ring_or_next(self, bell: str, queue: str) -> None:
+        """Ring a bell; if its worker is gone, that of another one."""
+        if not self._ring(bell):
+            self.wake_one(queue)
 
     def wake_worker(self, worker: str) -> None:
         """Ring for this worker."""
