@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from conveyor.core.gates import SLACK, Gate
 from conveyor.core.task import Lease, Task, Terms
+from conveyor.worker.gathering import gather
 from conveyor.worker.prefetch import GATED_AHEAD, GATED_TURNS, Prefetch
 from conveyor.worker.waiting import Waiting
 
@@ -88,6 +91,26 @@ def test_short_gated_tasks_are_leased_a_moment_ahead() -> None:
     assert prefetch.want_gated(10, leased()) == int(10 * GATED_AHEAD / 0.03)
     prefetch.ended(1.0)
     assert prefetch.want_gated(10, leased()) == 0
+
+
+def test_half_of_the_gated_tasks_are_through_when_as_many_may_come_as_are_here() -> None:
+    prefetch = Prefetch(10)
+    prefetch.ended(0.001)
+    room = 10 * (1 + GATED_TURNS)
+    assert not prefetch.is_half_through(10, leased(gated=room // 2 - 9))
+    assert prefetch.is_half_through(10, leased(gated=room // 2 - 10))
+    assert prefetch.is_half_through(0, leased())
+
+
+async def test_settlements_gather_until_it_is_enough_or_for_a_moment() -> None:
+    signal, ended = asyncio.Event(), [False, True]
+    gathering = asyncio.create_task(gather(signal, lambda: ended.pop(0)))
+    await asyncio.sleep(0)
+    signal.set()
+    await gathering
+    assert ended == []
+    await gather(signal, lambda: False)
+    await gather(signal, None)
 
 
 def test_while_plain_tasks_fill_every_slot_one_gated_task_goes_before_them() -> None:

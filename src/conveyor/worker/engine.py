@@ -34,6 +34,7 @@ from conveyor.worker.completer import Completer
 from conveyor.worker.deadlines import Deadlines
 from conveyor.worker.executor import Executor, Run, Stop, where_to_run
 from conveyor.worker.follower import Follower
+from conveyor.worker.gathering import gather
 from conveyor.worker.intake import Intake
 from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("conveyor.worker")
 POLL = 1.0
 """Seconds between steps of an idle worker, whatever the bell says."""
-GATHER = 0.002
-"""Seconds to let settlements gather between steps while a backlog is drained."""
 BUSY_BATCH = 50
 SAFETY = 3.0
 """Running code is stopped this long before an unrenewed lease ends (contract D8)."""
@@ -255,7 +254,8 @@ class Engine:
         self._more = want > 0 and len(reply.leases) >= want
         await self._look_further(want, reply)
         if len(reply.leases) >= BUSY_BATCH or len(batch) >= BUSY_BATCH:
-            await asyncio.sleep(GATHER)
+            half = lambda: self._prefetch.is_half_through(len(self._running), self._waiting)  # noqa: E731
+            await gather(self._signal, half if self._waiting.gated else None)
 
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""

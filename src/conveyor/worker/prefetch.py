@@ -58,3 +58,7 @@ class Prefetch:
             turns = min(GATED_TURNS, GATED_AHEAD / max(average, 1e-6))
             room += min(MOST_PER_STEP, int(self._slots * turns))
         return max(room, 0 if gated or not waiting.plain else 1)
+
+    def is_half_through(self, running: int, waiting: Waiting) -> bool:
+        """Whether as many gated tasks may be leased as are still here."""
+        return self.want_gated(running, waiting) >= running + waiting.gated
