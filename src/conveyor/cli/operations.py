@@ -118,7 +118,8 @@ def _file_of(url: str, path: Path) -> Path:
             return Path(found)
         if found is not None:
             fail(f"there is no file {found}: nothing to back up", BAD_INPUT)
-    told = _TOOLS[kind].format(path=path, url=redact(url))
+    # Our own options in the query are nothing to their tools.
+    told = _TOOLS[kind].format(path=path, url=redact(url).partition("?")[0])
     fail(f"the store is {told}; see {_GUIDE}", BAD_INPUT)
     raise AssertionError  # fail() leaves
 
