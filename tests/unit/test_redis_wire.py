@@ -1,10 +1,18 @@
 """One connection to Redis: what it makes of replies, of ends, and of what nobody asked for."""
 
 import asyncio
+import datetime as dt
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from conveyor.brokers.redis.address import Address, parse
 from conveyor.brokers.redis.faults import translate
@@ -109,3 +117,43 @@ async def test_a_login_that_is_refused() -> None:
     assert isinstance(told, BrokerUnavailable)
     assert "refused the login" in str(told)
     assert "WRONGPASS" not in str(told)
+
+
+async def test_tls_trusts_only_whom_it_is_told_to_trust(tmp_path: Path) -> None:
+    certificate = tmp_path / "server.pem"
+    certificate.write_bytes(own_certificate("localhost"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1_000)
+        writer.write(b"+PONG\r\n")
+        await reader.read(1_000)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        trusting = parse(f"rediss://localhost?ca={certificate}")
+        wire = await open_wire(trusting, "localhost", port)
+        assert await asked(wire) == b"PONG"
+        assert wire.is_usable()
+        await wire.close()
+        for address, host in ((parse("rediss://localhost"), "localhost"), (trusting, "127.0.0.1")):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await open_wire(address, host, port)
+
+
+def own_certificate(host: str) -> bytes:
+    """A key and a certificate for a day, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + certificate.public_bytes(Encoding.PEM)

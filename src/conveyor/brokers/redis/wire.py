@@ -150,10 +150,11 @@ async def open_wire(address: Address, host: str = "", port: int = 0) -> Wire:
     if host:
         context = _context(address.ca) if address.tls else None
         _, wire = await loop.create_connection(Wire, host, port, ssl=context)
-        _keep_alive(wire)
     else:
         _, wire = await loop.create_unix_connection(Wire, address.path)
     try:
+        if host:
+            _keep_alive(wire)
         await _introduce(wire, address)
     except BaseException:
         wire.drop()
