@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from conveyor import Conveyor, Retry
+from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.app import create_app
 from conveyor_console.auth.accounts import create_user
 from conveyor_console.auth.models import Role
@@ -206,3 +207,11 @@ async def admin(app: FastAPI, users: dict[Role, str]) -> Api:
 @pytest.fixture
 def nobody(app: FastAPI) -> Api:
     return Api(app)
+
+
+@pytest.fixture
+async def alerting(console: Console) -> Alerting:
+    """The part, whose rounds the test makes itself."""
+    part = console.part(Alerting)
+    await part._rounds.close()
+    return part

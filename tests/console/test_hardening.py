@@ -231,11 +231,8 @@ async def test_a_database_that_is_away_is_a_503(
 
     with monkeypatch.context() as patched:
         patched.setattr(console.database, "reading", away)
-        answers: list[httpx.Response] = [
-            await admin.http.get("/api/v1/auth/sessions"),
-            await admin.http.get("/readyz"),
-        ]
-        patched.setattr(console.database, "reading", _refused)
+        answers: list[httpx.Response] = [await admin.http.get("/api/v1/auth/sessions")]
+        patched.setattr(console.epoch, "read", _refused)
         answers.append(await admin.http.get("/readyz"))
     for answer in answers:
         assert answer.status_code == 503, answer.text
@@ -243,7 +240,7 @@ async def test_a_database_that_is_away_is_a_503(
     assert (await admin.http.get("/readyz")).status_code == 200
 
 
-def _refused(*_: Any) -> Any:
+async def _refused(*_: Any) -> Any:
     raise ConnectionRefusedError(111, "refused")
 
 
