@@ -1,4 +1,4 @@
-"""Coverage of greenlets: our quick way and the slow one of coverage.py see the same."""
+"""Our quick coverage of greenlets and the slow one of coverage.py see the same."""
 
 import os
 import subprocess
@@ -48,23 +48,27 @@ thread.start()
 thread.join()
 """
 SLOW = 'concurrency = ["greenlet", "thread"]'
-QUICK = 'plugins = ["greenlet_tracers"]'
+QUICK = 'plugins = ["quick_coverage"]'
 
 
-def _arcs(folder: Path, how: str) -> set[tuple[int, int]]:
+def _covered(folder: Path, program: str, how: str) -> coverage.CoverageData:
     folder.mkdir()
     config = folder / "coverage.toml"
-    config.write_text(f'[tool.coverage.run]\nbranch = true\n{how}\ninclude = ["*/program.py"]\n')
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
+    config.write_text(f"[tool.coverage.run]\nbranch = true\n{how}\n")
+    (folder / "program.py").write_text(program)
     data = folder / "data"
     run = [sys.executable, "-m", "coverage", "run", f"--rcfile={config}", f"--data-file={data}"]
     environment = {name: value for name, value in os.environ.items() if "COV_" not in name}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    subprocess.run([*run, str(program)], env=environment, cwd=folder, check=True, timeout=60)
+    subprocess.run([*run, "program.py"], env=environment, cwd=folder, check=True, timeout=60)
     read = coverage.CoverageData(str(data))
     read.read()
-    return set(read.arcs(str(program)) or ())
+    return read
+
+
+def _arcs(folder: Path, how: str) -> set[tuple[int, int]]:
+    covered = _covered(folder, PROGRAM, f'{how}\ninclude = ["*/program.py"]')
+    return set(covered.arcs(str(folder / "program.py")) or ())
 
 
 def test_the_quick_way_sees_what_the_slow_one_sees(tmp_path: Path) -> None:
@@ -77,3 +81,11 @@ def test_the_quick_way_sees_what_the_slow_one_sees(tmp_path: Path) -> None:
 def test_without_either_it_would_be_wrong(tmp_path: Path) -> None:
     neither = _arcs(tmp_path / "neither", 'concurrency = ["thread"]')
     assert neither != _arcs(tmp_path / "slow", SLOW)
+
+
+def test_what_nobody_imports_counts_as_well(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "lonely.py").write_text("print('never')")
+    covered = _covered(tmp_path / "run", "pass", f"{QUICK}\nsource = ['{source}']")
+    assert str(source / "lonely.py") in covered.measured_files()
