@@ -6,6 +6,7 @@ from typing import Any
 
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.queries import SEARCH as ALERTS
+from conveyor_console.api_keys.searching import SEARCH as KEYS
 from conveyor_console.auth.models import Role
 from conveyor_console.bulk_actions.searching import SEARCH as BULK_ACTIONS
 from conveyor_console.console import Console
@@ -47,6 +48,30 @@ TRIES: list[tuple[str, str, list[tuple[str, list[str]]]]] = [
             ("shop. done<1 failed:0 age>5m", ["dead-letters", "tasks"]),
         ],
     ),
+    (
+        "/api-keys",
+        "name",
+        [
+            ("name:bill*", ["billing"]),
+            ("revoked:no age>5m -used>2020-01-01", ["billing"]),
+            ("prefix:cv_* expires<2027-01-01", ["billing"]),
+            ("revoked:yes", []),
+        ],
+    ),
+    (
+        "/limits",
+        "limit",
+        [("limit:sm* paused:yes", ["smtp"]), ("crm running<1", ["crm"]), ("key:x", [])],
+    ),
+    (
+        "/strikes",
+        "name",
+        [
+            ("task:shop.* by:admin@*", ["shop.greet"]),
+            ("reason:THEY", ["shop.greet"]),
+            ("queue:x", []),
+        ],
+    ),
 ]
 
 
@@ -67,6 +92,11 @@ async def test_lists_are_filtered(
     for of, reason in (("tasks", "a move"), ("dead-letters", "")):
         body = {"action": "discard", "of": of, "q": "task:shop.*", "reason": reason}
         await admin.call("POST", "/bulk-actions", 201, json=body)
+    new = {"name": "billing", "scopes": ["tasks:enqueue"], "days": 30}
+    await admin.call("POST", "/api-keys", 201, json=new)
+    for limit in ("smtp", "crm"):
+        await admin.call("POST", "/limits/pause", 204, json={"limit": limit})
+    await admin.call("POST", "/strikes", 201, json={"name": "shop.greet", "reason": "they asked"})
     clock.advance(600)
     for path, field, cases in TRIES:
         for q, wanted in cases:
@@ -75,5 +105,5 @@ async def test_lists_are_filtered(
 
 
 def test_every_field_has_a_column() -> None:
-    for one in (USERS, ALERTS, BULK_ACTIONS):
+    for one in (USERS, ALERTS, BULK_ACTIONS, KEYS):
         assert {field.attribute for field in one.fields.values()} == one.columns.keys()

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.api_keys.schemas import KeyMade, KeyOut, NewKey
+from conveyor_console.api_keys.searching import SEARCH
 from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Myself
 from conveyor_console.auth.keys import make_key
@@ -20,7 +21,7 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating
 from conveyor_console.db import epoch
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.sorting import Order, behind, cut, order_of, place_in
 from conveyor_console.kit.wire import Line, PathId
@@ -44,9 +45,11 @@ Sort = Annotated[
 
 @router.get("")
 async def list_keys(
+    request: Request,
     myself: Myself,
     db: Reading,
     *,
+    q: Search = "",
     owner: Owner = None,
     sort: Sort = "-created",
     cursor: Cursor = None,
@@ -62,6 +65,7 @@ async def list_keys(
     wanted = behind(select(ApiKey), order, columns, place_in(order, cursor))
     if owner != "all":
         wanted = wanted.where(ApiKey.user_id == owner)
+    wanted = SEARCH.narrow(db, wanted, q, console_of(request).clock.now())
     found = (await db.scalars(wanted.limit(limit + 1))).all()
     rows, more = cut(found, limit, order, lambda key: _place(key, order))
     return Page(items=[KeyOut.model_validate(key) for key in rows], next_cursor=more)

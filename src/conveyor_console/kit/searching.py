@@ -1,21 +1,34 @@
-"""The filter grammar over a table that is small enough to be looked through."""
+"""The filter grammar over a table, or a list, that is small enough to be looked through."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from conveyor_console.kit.filters import Condition, Field, Kind, conditions
+from conveyor_console.kit.filters import Condition, Field, Kind, conditions, matches
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.pages import bad_query
 from conveyor_console.kit.selecting import Selecting
 
+T = TypeVar("T")
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def fitting(
+    rows: Iterable[T], q: str, fields: Mapping[str, Field], get: Callable[[T, str], Any], now: float
+) -> list[T]:
+    """Return the rows that fit a filter; `now` (epoch seconds) is for ages. Raises `Problem`
+    422."""
+    try:
+        wanted = conditions(q, fields, now)
+    except BadQuery as exc:
+        raise bad_query(exc) from None
+    return [row for row in rows if matches(row, wanted, get)]
 
 
 @dataclass(frozen=True, slots=True)

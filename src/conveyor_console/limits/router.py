@@ -12,9 +12,11 @@ from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.deps import console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import problems
+from conveyor_console.kit.searching import fitting
 from conveyor_console.kit.wire import Line
+from conveyor_console.limits.listing import FIELDS, read
 from conveyor_console.limits.schemas import (
     ClosingIn,
     LimitOut,
@@ -33,6 +35,7 @@ MOST_KEYS = 10_000
 async def list_limits(
     request: Request,
     *,
+    q: Search = "",
     name: Annotated[Line | None, Query(alias="limit_name", max_length=300)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -42,11 +45,12 @@ async def list_limits(
     place = place_of(cursor, 2)
     found = await limits.look(console.queue, name, MOST_KEYS)
     learned = await limits.learned(console.queue)
+    now = console.queue.clock.time()
+    found = fitting(found, q, FIELDS, read, now)
     rows = sorted(found, key=lambda info: (info.limit, info.key))
     if place is not None:
         rows = [info for info in rows if (info.limit, info.key) > (place[0], place[1])]
     part, more = page_of(rows, limit, lambda info: [info.limit, info.key])
-    now = console.queue.clock.time()
     items = [LimitOut.of(info, learned.get(info.limit), now) for info in part]
     return Page(items=items, next_cursor=more)
 

@@ -14,9 +14,11 @@ from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating
 from conveyor_console.deps import console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.searching import fitting
 from conveyor_console.kit.wire import PathId
+from conveyor_console.strikes.listing import FIELDS, read
 from conveyor_console.strikes.schemas import Lifted, StrikeIn, StrikeOut
 
 router = APIRouter(
@@ -30,11 +32,13 @@ Managing = Annotated[Principal, Depends(Needs(Permission.LIMITS_MANAGE))]
 
 @router.get("", dependencies=[needs(Permission.LIMITS_READ)])
 async def list_strikes(
-    request: Request, *, cursor: Cursor = None, limit: Limit = 50
+    request: Request, *, q: Search = "", cursor: Cursor = None, limit: Limit = 50
 ) -> Page[StrikeOut]:
     """Strikes, the oldest first."""
+    console = console_of(request)
     place = place_of(cursor)
-    found = await strikes.strikes(console_of(request).queue)
+    found = await strikes.strikes(console.queue)
+    found = fitting(found, q, FIELDS, read, console.clock.now().timestamp())
     if place is not None:
         found = [one for one in found if one.id > place[0]]
     rows, more = page_of(found, limit, lambda one: [one.id])
