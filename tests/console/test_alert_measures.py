@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from conveyor import Conveyor
 from conveyor.inspect import WorkerInfo
 from conveyor_console.alerts import measures
 from conveyor_console.alerts.alerting import Alerting
 from conveyor_console.alerts.measures import WINDOW, Roll
-from conveyor_console.console import Console
 from tests.console.conftest import Api, TestClock
 
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
@@ -19,14 +16,6 @@ RULE: dict[str, Any] = {
     "name": "bounces", "metric": "queue.depth", "threshold": 1, "for_seconds": 0,
     "clear_seconds": 0, "severity": "critical",
 }  # fmt: skip
-
-
-@pytest.fixture
-async def alerting(console: Console) -> Alerting:
-    """The part, whose rounds the test makes itself."""
-    part = console.part(Alerting)
-    await part._rounds.close()
-    return part
 
 
 async def test_a_rule_goes_by_what_a_program_reports(
