@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from conveyor_console.history.fields import column
+from conveyor_console.history.fields import hidden
 from conveyor_console.history.models import Task
 from conveyor_console.history.queries import ALL, PLAN_ANEW, STEPS, Part
 from conveyor_console.kit.filters import Condition
@@ -35,7 +35,7 @@ class Source:
     """Of an attribute, `of` the table or an alias of it."""
 
 
-FINISHED = Source(Task, "id", {"finished": "finished_at"}, column)
+FINISHED = Source(Task, "id", {"finished": "finished_at"}, hidden)
 
 
 async def in_order(
