@@ -3,8 +3,9 @@
     python -m benchmarks.console --queue redis://127.0.0.1/0 --database postgresql://… --parts all
 
 Parts: `enqueue` (rates up to what is refused), `bulk`, `overload` (twice what was reached),
-`login` (beside twenty hashes), `lists` (against what is in the database: see
-`benchmarks.history`). Without addresses, all is in an SQLite file in the temporary folder.
+`login` (beside twenty hashes), `lists` and `grammar` (against what is in the database: see
+`benchmarks.history`; the latter asks in every way there is). Without addresses, all is in an SQLite
+file in the temporary folder.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ app = Conveyor()
 async def nothing(number: int = 0) -> None: ...
 """
 EMAIL, PASSWORD = "bench@example.com", "only for this benchmark"
-PARTS = ("enqueue", "bulk", "overload", "login", "lists")
+PARTS = ("enqueue", "bulk", "overload", "login", "lists", "grammar")
 _SIGN_IN = http(
     "POST",
     "/api/v1/auth/login",
@@ -61,6 +62,54 @@ QUESTIONS = (
     "args.user_id:none",
     "run>900ms",
 )
+VARIED = (
+    "state:succeeded",
+    "state:cancelled",
+    "-state:succeeded",
+    "state:failed,cancelled task:shop.charge,mail.send",
+    "task:*",
+    "task:*.send*",
+    "task:nothing.*",
+    "-task:mail.*",
+    "queue:mail,bulk",
+    "queue:mail queue:bulk",
+    "-queue:default",
+    "queue:m* task:shop.*",
+    "queue:mail task:shop.charge state:failed",
+    "id:01a21c6e-1e48-76e2-b59b-d1f631be4240",
+    "id:01a2*",
+    "key:some",
+    "key:some*",
+    "-key:some",
+    "workflow:some",
+    "worker:w",
+    "worker:other",
+    "by:somebody",
+    "schedule:nightly",
+    "fingerprint:0000000000000000",
+    "reason:operator",
+    "flag:revived",
+    "args.kind:a",
+    "args.user_id:4*",
+    "-args.user_id:42",
+    "args.user_id:42 args.kind:a queue:mail",
+    "priority:5",
+    "priority>5",
+    "attempts>0",
+    "attempts>3",
+    "run>2s",
+    "run<1ms",
+    "age<1m",
+    "age>6d",
+    "enqueued>2026-01-01 enqueued<2026-01-02",
+    "started<2020-01-01",
+    "finished>2099-01-01",
+    "timed",
+    "nothing that anybody wrote",
+    "state:failed timed task:image.resize",
+    "-error:timed",
+)
+"""What else the grammar can say."""
 
 
 class Servers:
@@ -219,6 +268,28 @@ class Client:
             await self._ask(q, lambda q=q: f"?q={quote(q)}&limit=50&cursor={next(starts)}")
         await self._ask("one task", lambda: f"/{next(starts)}")
 
+    async def grammar(self, rates: list[float]) -> None:
+        """The same of questions of every kind; and all in other orders, and the largest pages."""
+        base = f"http://127.0.0.1:{self.servers.ports[0]}/api/v1/tasks"
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+            starts = cycle(await _ids(client, base))
+            pages = {
+                sort: cycle(await _pages(client, base, sort)) for sort in ("finished", "-finished")
+            }
+        for q in VARIED:
+            await self._ask(q, lambda q=q: f"?q={quote(q)}&limit=50&cursor={next(starts)}")
+        for sort, cursors in pages.items():
+            for q in ("", "state:failed", "args.user_id:none", "task:mail.* run>900ms"):
+                await self._ask(
+                    f"{sort}: {q}",
+                    lambda q=q, sort=sort, cursors=cursors: (
+                        f"?q={quote(q)}&sort={sort}{next(cursors)}"
+                    ),
+                )
+        for q in ("", "state:failed"):
+            await self._ask(f"200: {q}", lambda q=q: f"?q={q}&limit=200&cursor={next(starts)}")
+
     async def _ask(self, title: str, path: Any) -> None:
         make = lambda: http("GET", f"/api/v1/tasks{path()}", self.token)  # noqa: E731
         report = await Load(self.servers.ports, make, rate=20, connections=8).run(self.seconds)
@@ -245,6 +316,16 @@ async def _ids(client: httpx.AsyncClient, base: str) -> list[str]:
         cursor = f"{moment[:8]}-{moment[8:]}-7fff-bfff-ffffffffffff"
         answer = await client.get(base, params={"limit": 1, "cursor": cursor})
         found += [item["id"] for item in answer.raise_for_status().json()["items"]]
+    return found
+
+
+async def _pages(client: httpx.AsyncClient, base: str, sort: str) -> list[str]:
+    """Return parameters that name the first pages of an order."""
+    found, cursor = [""], ""
+    for _ in range(20):
+        answer = await client.get(f"{base}?sort={sort}&limit=200{cursor}")
+        cursor = f"&cursor={answer.raise_for_status().json()['next_cursor']}"
+        found.append(cursor)
     return found
 
 

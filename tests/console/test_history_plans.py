@@ -121,6 +121,27 @@ async def test_lists_of_tasks(database: Database) -> None:
             check(await plans(database, ask))
 
 
+async def test_without_statistics_too(database: Database) -> None:
+    """SQLite takes any index that has the columns, unless it is kept from it."""
+    if database.is_sqlite:
+        async with database.writing() as session:
+            await session.execute(text("DELETE FROM sqlite_stat1"))
+        await database.engine.dispose()
+    for q, index in (("key:k", "ix_console_task_key"), ("workflow:w", "ix_console_task_flow")):
+        ask = partial(finished, wanted=conditions(q, FIELDS, NOW), before=None, limit=50)
+        assert all(index in plan for plan in await plans(database, ask))
+    wanted = conditions("state:failed task:shop.charge", FIELDS, NOW)
+    ask = partial(
+        in_order,
+        source=FINISHED,
+        wanted=wanted,
+        order=Order("finished", True),
+        cursor=None,
+        limit=50,
+    )
+    assert all("ix_console_task_finished_at" in plan for plan in await plans(database, ask))
+
+
 async def test_lists_in_other_orders(database: Database) -> None:
     tables = ("console_task", "dead_letter_queue")
     for source, keys in ((FINISHED, ("finished",)), (dead_letters.LETTERS, ("id", "died"))):

@@ -80,7 +80,7 @@ async def lot(console: Console, chosen: Choice, before: str | None, size: int) -
     if action in _STATES:
         wanted.append(Condition("state", "is", _STATES[action]))
     if action not in ON_DEAD:
-        part = await living(console.queue, wanted, before, size, _SCANNED)
+        part = await living(console.queue, wanted, before, size, most=_SCANNED)
         alive = [Candidate(t.id, t.queue, 0.0, t.name, t.state.value) for t in part.rows]
         return Lot(alive, part.floor)
     async with console.database.reading() as db:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, String, cast, func, literal
+from sqlalchemy import ColumnElement, Double, String, cast, func, literal, null
 
 from conveyor.inspect import State, TaskInfo
 from conveyor_console.history.models import Task
@@ -53,6 +53,13 @@ def column(attribute: str, of: Any = Task) -> ColumnElement[Any]:
         # The other side may be any number, and PostgreSQL's integers are small.
         return cast(found, Double)
     return found
+
+
+def hidden(attribute: str, of: Any = Task) -> ColumnElement[Any]:
+    """Return the same of a text, so that SQLite takes no index for it: without statistics it takes
+    any that has the column."""
+    found = column(attribute, of)
+    return func.coalesce(found, null()) if isinstance(found.type, String) else found
 
 
 class Reading:

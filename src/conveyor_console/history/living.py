@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from conveyor_console.kit.filters import Condition, matches
 
 MOST_SCANNED = 10_000
 """Rows that are looked at for one page: the broker filters by state, queue and name only."""
-_PAGE = 1_000
+_PAGE, _FIRST = 1_000, 250
 _LIVING = tuple(state for state in State if not state.is_final)
 
 
@@ -29,18 +29,20 @@ async def living(
     wanted: Sequence[Condition],
     cursor: str | None,
     limit: int,
-    most: int = MOST_SCANNED,
     *,
+    most: int = MOST_SCANNED,
     oldest_first: bool = False,
+    late: Callable[[], bool] = lambda: False,
 ) -> Part:
     """Return up to `limit` living tasks that fit, the newest first, below the id `cursor`, or the
-    oldest first, above it; at most `most` are looked at."""
+    oldest first, above it; at most `most` are looked at. Once `late` says so, what was found by
+    then is the answer."""
     where, rest = _filter(wanted)
     if where is None:
         return Part([])
     inspector = await queue.inspector()
     get = Reading(lambda name: parameter_names(queue, name))
-    size = limit if not rest else _PAGE
+    size = limit if not rest else min(_FIRST, most)
     found: list[TaskInfo] = []
     scanned = 0
     while scanned < most:
@@ -54,6 +56,9 @@ async def living(
             return Part(found)
         scanned += len(page)
         cursor = page[-1].id
+        size = min(_PAGE, most - scanned)
+        if late():
+            break
     return Part(found, cursor, cut=True)
 
 

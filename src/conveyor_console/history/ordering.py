@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
-from conveyor_console.history.fields import column
+from conveyor_console.history.fields import hidden
 from conveyor_console.history.models import Task
-from conveyor_console.history.queries import WINDOW, Part
+from conveyor_console.history.queries import ALL, PLAN_ANEW, STEPS, Part
 from conveyor_console.kit.filters import Condition
 from conveyor_console.kit.selecting import Selecting
 from conveyor_console.kit.sorting import Order, Place, behind, cursor_in, number_at, place_in
+
+Columns = tuple[Any, Any]
+"""What rows are ordered by, and their id: both may be the id."""
+Spot = tuple[Any, str]
+"""Where a row is: its value and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +31,11 @@ class Source:
     id: str
     keys: dict[str, str]
     """Of numbers, or the id itself."""
-    column: Callable[[str, Any], ColumnElement[Any]]
+    column: Callable[..., ColumnElement[Any]]
+    """Of an attribute, `of` the table or an alias of it."""
 
 
-FINISHED = Source(Task, "id", {"finished": "finished_at"}, column)
+FINISHED = Source(Task, "id", {"finished": "finished_at"}, hidden)
 
 
 async def in_order(
@@ -40,37 +46,56 @@ async def in_order(
     *,
     cursor: str | None,
     limit: int,
+    late: Callable[[], bool] = lambda: False,
 ) -> Part:
-    """Return up to `limit` rows that fit from a cursor on; the floor is the next cursor. Raises
+    """Return up to `limit` rows that fit from a cursor on; the floor is the next cursor. They are
+    looked at a few at a time; once `late` says so, what was found by then is the answer. Raises
     `Problem` 422."""
     key = source.keys[order.key]
-    by_id = key == source.id
-    model = source.model
-    columns = (getattr(model, key), getattr(model, source.id))
-    inner = select(model.__table__).where(columns[0].is_not(None))
-    place = _read(place_in(order, cursor), by_id=by_id)
-    window = behind(inner, order, columns, place).limit(WINDOW if wanted else limit)
-    row = aliased(model, window.subquery("window"))
+    columns = (getattr(source.model, key), getattr(source.model, source.id))
+    place = _read(place_in(order, cursor), by_id=key == source.id)
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    fits = Selecting(lambda name: source.column(name, row), is_sqlite=is_sqlite).clause(wanted)
-    mine = (getattr(row, key), getattr(row, source.id))
-    statement = behind(select(row).where(fits), order, mine, None).limit(limit)
-    rows = (await session.scalars(statement)).all()
-    if len(rows) == limit:
-        last = rows[-1]
-        return Part(rows, _cursor(order, getattr(last, key), getattr(last, source.id)))
-    if not wanted:
-        return Part(rows)
-    read = await session.scalar(select(func.count()).select_from(window.subquery()))
-    if read != WINDOW:
-        return Part(rows)
-    upside_down = order._replace(descending=not order.descending)
-    end = behind(select(*mine), upside_down, mine, None).limit(1)
-    value, last_id = (await session.execute(end)).one()
-    return Part(rows, _cursor(order, value, last_id), cut=True)
+    if not is_sqlite:
+        await session.execute(PLAN_ANEW)
+    fits = Selecting(partial(source.column, of=source.model), is_sqlite=is_sqlite).clause(wanted)
+    fitting = select(ALL).select_from(source.model).where(columns[0].is_not(None), fits)
+    found: list[Any] = []
+    for size in STEPS:
+        end = await _end(session, order, columns, place, size) if wanted else None
+        rows = behind(fitting, order, columns, place).limit(limit - len(found))
+        found += await session.execute(rows if end is None else _until(rows, order, columns, end))
+        if len(found) == limit:
+            last = found[-1]
+            return Part(found, _cursor(order, getattr(last, key), getattr(last, source.id)))
+        if end is None:
+            return Part(found)
+        place = end
+        if late():
+            break
+    return Part(found, None if place is None else _cursor(order, *place), cut=True)
 
 
-def _read(place: Place | None, *, by_id: bool) -> tuple[Any, str] | None:
+async def _end(
+    session: AsyncSession, order: Order, columns: Columns, place: Spot | None, size: int
+) -> Spot | None:
+    """Return where the `size`th row behind a place is, None when there are not so many."""
+    there = select(*columns).where(columns[0].is_not(None))
+    nth = behind(there, order, columns, place).offset(size - 1).limit(1)
+    row = (await session.execute(nth)).first()
+    return None if row is None else (row[0], row[-1])
+
+
+def _until(statement: Select[Any], order: Order, columns: Columns, end: Spot) -> Select[Any]:
+    """Leave out what is further than `end`."""
+    (at, row_id), (value, last) = columns, end
+    down = order.descending
+    level = at >= value if down else at <= value
+    before = at > value if down else at < value
+    same = and_(at == value, row_id >= last if down else row_id <= last)
+    return statement.where(level, or_(before, same))
+
+
+def _read(place: Place | None, *, by_id: bool) -> Spot | None:
     if place is None:
         return None
     return (place.id if by_id else number_at(place)), place.id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from conveyor_console.console import Console
 from conveyor_console.history.living import living
@@ -14,7 +14,8 @@ from conveyor_console.tasks.schemas import TaskPage
 from conveyor_console.tasks.showing import of_history, of_queue
 
 _PATIENCE = 0.015
-"""Seconds of looking through the history after which a page is what was found by then."""
+"""Seconds of looking through the history after which a page is what was found by then; and of
+looking through what lives."""
 
 
 async def page(
@@ -22,10 +23,9 @@ async def page(
 ) -> TaskPage:
     """Return a page of the tasks that fit, the newest first."""
     # The living first: a task that ends between the two questions is seen twice, not never.
-    now = await living(console.queue, wanted, before, limit)
-    end = console.clock.monotonic() + _PATIENCE
+    now = await living(console.queue, wanted, before, limit, late=_late(console))
     async with console.database.reading() as db:
-        past = await finished(db, wanted, before, limit, lambda: console.clock.monotonic() >= end)
+        past = await finished(db, wanted, before, limit, _late(console))
     ended = {task.id: of_history(task) for task in past.rows}
     alive = {info.id: of_queue(info) for info in now.rows if info.id not in ended}
     rows = {**ended, **alive}
@@ -45,7 +45,9 @@ async def by_end(
 ) -> TaskPage:
     """Return a page of the finished tasks that fit, in order of when they ended."""
     async with console.database.reading() as db:
-        past = await in_order(db, FINISHED, wanted, order, cursor=cursor, limit=limit)
+        past = await in_order(
+            db, FINISHED, wanted, order, cursor=cursor, limit=limit, late=_late(console)
+        )
     items = [of_history(task) for task in past.rows]
     return TaskPage(items=items, next_cursor=past.floor, truncated=past.cut)
 
@@ -54,9 +56,15 @@ async def oldest_living(
     console: Console, wanted: Sequence[Condition], after: str | None, limit: int
 ) -> TaskPage:
     """Return a page of the tasks that fit and have not ended, the oldest first."""
-    part = await living(console.queue, wanted, after, limit, oldest_first=True)
+    part = await living(console.queue, wanted, after, limit, oldest_first=True, late=_late(console))
     items = [of_queue(info) for info in part.rows]
     return TaskPage(items=items, next_cursor=part.floor, truncated=part.cut)
+
+
+def _late(console: Console) -> Callable[[], bool]:
+    """From now on: whether the patience is over."""
+    end = console.clock.monotonic() + _PATIENCE
+    return lambda: console.clock.monotonic() >= end
 
 
 def _highest(*parts: Part) -> str | None:
