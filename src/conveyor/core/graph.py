@@ -17,6 +17,7 @@ import msgspec
 from conveyor.core import condition, defaults, template
 from conveyor.core.condition import INPUT
 from conveyor.core.errors import InvalidWorkflow
+from conveyor.core.options import is_line
 from conveyor.core.task import Terms
 
 MAX_NODES, MAX_EDGES, MAX_DEPTH = 50_000, 200_000, 10_000
@@ -159,6 +160,8 @@ def check(graph: Graph) -> None:
             f"workflow {graph.name!r} has {len(graph.nodes):,} nodes and the limit is "
             f"{MAX_NODES:,}: map over a list instead, it counts as one"
         )
+    if not is_line(graph.name):
+        raise InvalidWorkflow(f"workflow {graph.name!r}: a name is one line of text")
     names: dict[str, int] = {}
     for number, node in enumerate(graph.nodes):
         for complaint in _complaints(graph, number, node):
@@ -242,6 +245,8 @@ def _cycle(graph: Graph, waiting: list[int]) -> list[str]:
 def _complaints(graph: Graph, number: int, node: Node) -> Iterator[str]:
     if not node.name or len(node.name) > MAX_NAME:
         yield f"a name has from 1 to {MAX_NAME} characters"
+    if not is_line(node.name) or not is_line(node.signal):
+        yield f"the name {node.signal or node.name!r} is not one line of text"
     if node.kind not in KINDS:
         yield f"kind {node.kind!r} is none of {', '.join(KINDS)}"
     if not 0 <= node.lot < len(graph.lots):

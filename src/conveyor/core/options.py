@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from conveyor.core.task import HIGHEST_PRIORITY, LOWEST_PRIORITY, PRIORITIES
 
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}\Z")
 MAX_KEY = 256
+_NO_LINE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, halves of characters, separators of lines and paragraphs."""
 MAX_NAME = 256
 MAX_HEADERS = 8 * 1024
 """Characters of all headers of a task together."""
@@ -99,6 +102,11 @@ def stored_text(value: object, name: str) -> str:
     if "\0" in value or not _encodes(value):
         raise InvalidOption(f"{name}={value[:80]!r}: a NUL or half a character is no text")
     return value
+
+
+def is_line(text: str) -> bool:
+    """Whether a text is one line that every store can keep and no log is confused by."""
+    return text.isprintable() or all(unicodedata.category(char) not in _NO_LINE for char in text)
 
 
 def header_texts(value: object) -> dict[str, str]:
