@@ -21,13 +21,14 @@ from conveyor.core.errors import (
     TaskFailed,
     TaskNotFound,
 )
-from conveyor.core.options import stored_text
+from conveyor.core.options import stored_text, when
 from conveyor.core.task import Final, NewTask, State, Task, TaskInfo
 from conveyor.core.why import Reason
 from conveyor.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime, timedelta
 
     from conveyor.brokers.base import Broker, Pushed
 
@@ -124,6 +125,28 @@ class TaskHandle(Generic[T]):
         if self.id not in states:
             raise TaskNotFound(self.id)
         return states[self.id]
+
+    async def reschedule(
+        self, *, delay: float | timedelta | None = None, at: datetime | None = None
+    ) -> bool:
+        """Let a scheduled task start at another time, sooner or later: after `delay` (seconds or
+        timedelta, by the broker's clock; 0 is now) or `at` (aware datetime). Everything else of it
+        stays. Says whether it was scheduled still: else nothing changes. Raises `TaskNotFound`, or
+        `InvalidOption` for no time or one that makes no sense."""
+        chosen = when(delay, at)
+        if not chosen:
+            raise InvalidOption("reschedule() without a time: give it delay= or at=")
+        self._follow()
+        if await self._client.broker.reschedule([self.id], **chosen):
+            return True
+        await self.info()
+        return False
+
+    def reschedule_sync(
+        self, *, delay: float | timedelta | None = None, at: datetime | None = None
+    ) -> bool:
+        """Let it start at another time, from synchronous code; as `reschedule`."""
+        return bool(self._client.call_sync(self.reschedule(delay=delay, at=at)))
 
     def __repr__(self) -> str:
         return f"<handle of task {self.id}>"

@@ -34,9 +34,9 @@ from conveyor.core.options import (
     Options,
     header_texts,
     idempotency_key,
-    instant,
     priority_level,
     queue_name,
+    when,
 )
 from conveyor.core.retry import MAX_ATTEMPTS, Retry
 from conveyor.core.rules import Rules, with_uniqueness
@@ -76,6 +76,16 @@ class Handle(Protocol[T_co]):
 
     async def cancel(self, reason: str = "") -> State:
         """Ask the task to stop."""
+
+    async def reschedule(
+        self, *, delay: float | timedelta | None = None, at: datetime | None = None
+    ) -> bool:
+        """Let it start at another time, if it is scheduled still."""
+
+    def reschedule_sync(
+        self, *, delay: float | timedelta | None = None, at: datetime | None = None
+    ) -> bool:
+        """Let it start at another time, from synchronous code."""
 
     async def info(self) -> TaskInfo:
         """Ask for everything known."""
@@ -194,7 +204,7 @@ class Enqueuer(Generic[P, T]):
         (for `enqueue`) or `Session` (for `enqueue_sync`), the task is visible if and only if the
         session's transaction commits. Raises `InvalidOption` when a value makes no sense.
         """
-        changes = _when(delay, at)
+        changes = when(delay, at)
         if queue is not None:
             changes["queue"] = queue_name(queue)
         if priority is not None:
@@ -225,14 +235,6 @@ def _check_together(rules: Rules, options: Options, encrypt: tuple[str, ...]) ->
         raise InvalidOption("delay= and at= do not go with debounce=, which says when to start")
     if encrypt:
         keep_secret(rules.unique)
-
-
-def _when(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:
-    if delay is not None and at is not None:
-        raise InvalidOption("delay= and at= both say when to start: give one of them")
-    if delay is not None:
-        return {"delay": seconds(delay, "delay"), "due_at": None}
-    return {} if at is None else {"due_at": instant(at), "delay": None}
 
 
 class TaskDefinition(Enqueuer[P, T], Generic[P, T, C]):

@@ -24,6 +24,8 @@ COMMANDS = [
     "tasks show",
     "tasks logs",
     "tasks retry",
+    "tasks reschedule",
+    "tasks run-now",
     "tasks cancel",
     "queues",
     "queues list",

@@ -54,6 +54,20 @@ def test_from_enqueue_to_the_result_and_the_dead_letters(shell: Shell) -> None:
     assert shell.ok("doctor", "--json").json == []
 
 
+def test_scheduled_tasks_are_moved(shell: Shell) -> None:
+    task = shell.enqueue("add", "--args", "[1]", "--delay", "3600")
+    at = ("--at", "2099-01-31T09:00:00Z")
+    assert shell.ok("tasks", "reschedule", task, *at).out == f"{task}  rescheduled\n"
+    assert "2099-01-31 09:00" in shell.ok("tasks", "show", task).out
+    assert shell.ok("tasks", "run-now", task).out == f"{task}  due\n"
+    shell.ok("worker", APP, "--burst")
+    late = shell("tasks", "reschedule", task, "--delay", "5")
+    assert late.code == 4
+    assert "not scheduled" in late.err
+    assert "--delay or --at" in shell("tasks", "reschedule", task).err
+    assert "give one of them" in shell("tasks", "reschedule", task, "--delay", "5", *at).err
+
+
 def test_queues_are_paused_and_resumed(shell: Shell) -> None:
     assert shell.ok("queues", "list").out == "no queue has had a task yet\n"
     task = shell.enqueue("add", "--args", "[1]")

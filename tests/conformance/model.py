@@ -216,6 +216,14 @@ class Model:
         record.queue_at(earliest, self.now)
         return True
 
+    def reschedule(self, task_id: str, delay: float) -> bool:
+        """Let one task be due at another time; say whether it is scheduled."""
+        record = self.records.get(task_id)
+        if record is None or record.state is not State.SCHEDULED:
+            return False
+        record.due_at = self.now + delay
+        return True
+
     def discard(self, task_id: str) -> bool:
         """Delete one dead letter; say whether it was one."""
         record = self.records.get(task_id)

@@ -79,11 +79,14 @@ worker_moves = st.one_of(
     calls("look_for_parked", worker=workers, names=some_names, served=queues, want=small),
     calls("watch", worker=workers, number=picks, stale=st.integers(0, 1)),
 )
+operations = ["cancel", "requeue", "reschedule", "discard"]
 other_moves = st.one_of(
     calls("push", batch=batches),
     calls("push_again"),
     calls("keep", duty=st.sampled_from(["sweep", "sweep", "sweep and die", "tidy", "grace"])),
-    calls("operate", verb=st.sampled_from(["cancel", "requeue", "discard"]), numbers=few),
+    calls(
+        "operate", verb=st.sampled_from(["cancel", "requeue", "reschedule", "discard"]), numbers=few
+    ),
     calls("pause", queue=st.sampled_from(QUEUES), paused=st.booleans()),
     calls("wait", seconds=st.sampled_from([1, 5, 16, 61, 700])),
     calls("wait_a_day"),

@@ -266,6 +266,14 @@ class Machine(RuleBasedStateMachine):
         record = self.model.records.get(one)
         return record is not None and record.key is not None and self.model.is_long_over(record)
 
+    def _reschedule(self, ids: list[str]) -> None:
+        # One that is due may be queued already, or not: that is up to the store.
+        due = {one for one, r in self.model.records.items() if r.is_due(self.model.now)}
+        ids = [one for one in ids if one not in due]
+        delay = 7.0 * len(ids)
+        expected = [one for one in ids if self.model.reschedule(one, delay)]
+        assert self.run(self.turn().reschedule(ids, delay=delay)) == expected
+
     def _discard(self, ids: list[str]) -> None:
         expected = {one for one in ids if self.model.discard(one)}
         assert set(self.run(self.turn().discard(ids))) == expected

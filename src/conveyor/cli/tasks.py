@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conveyor.cli.connection import Json, Url, with_broker
-from conveyor.cli.failures import NOT_FOUND, fail
+from conveyor.cli.failures import NOT_FOUND, explained, fail
 from conveyor.cli.output import as_json, console, moment, span, state, table
 from conveyor.core.task import State, TaskInfo
 
@@ -151,6 +151,37 @@ def logs(task_id: Id, url: Url = None, as_json_: Json = False) -> None:
 def retry(ids: Ids, url: Url = None) -> None:
     """Run failed or cancelled tasks again, or scheduled ones now."""
     report(ids, with_broker(url, lambda broker: broker.requeue(ids)), "queued", _AGAIN)
+
+
+@app.command("reschedule")
+def reschedule(
+    ids: Ids,
+    delay: Annotated[
+        float | None, typer.Option("--delay", help="Seconds from now; 0 is now.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="When, ISO 8601 with a zone: 2027-01-31T09:00:00Z.")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Let scheduled tasks start at another time, sooner or later."""
+    from conveyor.cli.enqueue import instant_of
+    from conveyor.core.errors import InvalidOption
+    from conveyor.core.options import when
+
+    with explained():
+        chosen = when(delay, None if at is None else instant_of(at, "--at"))
+        if not chosen:
+            raise InvalidOption("--delay or --at: say when the tasks are to start")
+    moved = with_broker(url, lambda broker: broker.reschedule(ids, **chosen))
+    report(ids, moved, "rescheduled", "scheduled")
+
+
+@app.command("run-now")
+def run_now(ids: Ids, url: Url = None) -> None:
+    """Let scheduled tasks start now; others are left alone."""
+    moved = with_broker(url, lambda broker: broker.reschedule(ids, delay=0))
+    report(ids, moved, "due", "scheduled")
 
 
 @app.command("cancel")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from conveyor.core import defaults
+from conveyor.core.amounts import seconds
 from conveyor.core.errors import InvalidOption
 from conveyor.core.task import HIGHEST_PRIORITY, LOWEST_PRIORITY, PRIORITIES
 
@@ -84,6 +86,16 @@ def instant(value: object) -> float:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidOption(f"at={value!r}: a datetime with a time zone, e.g. datetime.now(UTC)")
     return value.timestamp()
+
+
+def when(delay: float | timedelta | None, at: datetime | None) -> dict[str, Any]:
+    """Return `delay` (seconds) and `due_at` (epoch seconds), of which one is set, or nothing when
+    neither was given. Raises `InvalidOption`, also when both were."""
+    if delay is not None and at is not None:
+        raise InvalidOption("delay= and at= both say when to start: give one of them")
+    if delay is not None:
+        return {"delay": seconds(delay, "delay"), "due_at": None}
+    return {} if at is None else {"due_at": instant(at), "delay": None}
 
 
 def idempotency_key(value: object) -> str:

@@ -46,7 +46,7 @@ class Maps:
             todo = trip.known.todo(node)
             if count >= len(todo):
                 trip.end(node, await self._end(trip, node))
-            elif node in broken:
+            elif node in broken or await self._has_failed(trip, node):
                 await self._stop(trip, node, todo)
             elif not trip.wave.cancelled:
                 width = trip.known.plan.graph.nodes[node].window
@@ -108,6 +108,15 @@ class Maps:
         for index in todo[begun:]:
             if index not in ended:
                 trip.child(node, index, State.CANCELLED)
+
+    async def _has_failed(self, trip: Trip, node: int) -> bool:
+        """Whether a child has failed of a node that fails with the first of them. Whoever saw it
+        stops the children that could have begun by then; who lets others begin looks here after its
+        own ends are on record, so either the one knows of them or the other of the failure.
+        """
+        if not trip.known.plan.graph.nodes[node].fail_fast:
+            return False
+        return bool(await self._broker.tallies.members(trip.wave.keys.join(node, "!")))
 
     async def _note(self, trip: Trip, number: int, why: str) -> None:
         note = f"{trip.known.run.id}/{number}"
