@@ -1,6 +1,6 @@
 """Bulk actions say which list their filter is of.
 
-Revision: 0009, after 0006.
+Revision: 0007, after 0006.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
+revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None

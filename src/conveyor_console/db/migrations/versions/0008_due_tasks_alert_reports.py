@@ -1,6 +1,6 @@
 """When delayed tasks became due, until they end; what programs report for alerts.
 
-Revision: 0010, after 0009.
+Revision: 0008, after 0007.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
