@@ -63,7 +63,7 @@ class Console:
         self.epoch = Epoch(self.database)
         self.tokens = Tokens(settings.secret, settings.access_seconds)
         self.passwords = passwords
-        self.throttle = Throttle(clock)
+        self.throttle = Throttle(self.database, clock)
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)

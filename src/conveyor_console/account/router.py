@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
@@ -28,6 +30,7 @@ from conveyor_console.auth.access import (
 from conveyor_console.auth.models import Role, Session, User
 from conveyor_console.auth.schemas import UserOut
 from conveyor_console.auth.sessions import Grant, Origin, ReusedToken
+from conveyor_console.auth.throttle import TooMany
 from conveyor_console.auth.tokens import BadToken
 from conveyor_console.db import epoch
 from conveyor_console.deps import Reading, Writing, changing, console_of
@@ -48,24 +51,16 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     console = console_of(request)
     origin = _origin(request, console)
     account = accounts.asked_email(body.email)
-    wait = console.throttle.wait(account, origin.ip)
-    if wait > 0:
-        seconds = int(wait) + 1
-        raise Problem(
-            429,
-            f"too many failed sign-ins: try again in {seconds} s",
-            headers={"Retry-After": str(seconds)},
+    async with _a_try(console, account, origin):
+        async with console.database.reading() as db:
+            user = await db.scalar(select(User).where(User.email == account))
+        good = await console.passwords.matches(
+            body.password, None if user is None else user.password_hash
         )
-    async with console.database.reading() as db:
-        user = await db.scalar(select(User).where(User.email == account))
-    good = await console.passwords.matches(
-        body.password, None if user is None else user.password_hash
-    )
-    if user is None or not good or user.disabled_at is not None:
-        console.throttle.failed(account, origin.ip)
-        note(request, "auth.login", _user(user))
-        raise unauthenticated("the e-mail address or the password is wrong")
-    console.throttle.succeeded(account, origin.ip)
+        if user is None or not good or user.disabled_at is not None:
+            note(request, "auth.login", _user(user))
+            raise unauthenticated("the e-mail address or the password is wrong")
+        await console.throttle.succeeded(account, origin.ip)
     checked = user.password_hash
     renewed = await console.passwords.renewed(body.password, checked)
     async with changing(request) as db:
@@ -160,14 +155,13 @@ async def me(myself: Myself, db: Reading, request: Request) -> Me:
 async def change_password(body: PasswordChange, myself: Myself, request: Request) -> None:
     """Change one's password; every other session of this user ends."""
     console = console_of(request)
-    ip = _origin(request, console).ip
+    origin = _origin(request, console)
     async with console.database.reading() as db:
         user = await db.get_one(User, myself.user_id)
-    if console.throttle.wait(user.email, ip) > 0:
-        raise Problem(429, "too many tries: wait a while", headers={"Retry-After": "60"})
-    if not await console.passwords.matches(body.current, user.password_hash):
-        console.throttle.failed(user.email, ip)
-        raise Problem(403, "the current password is wrong")
+    async with _a_try(console, user.email, origin):
+        if not await console.passwords.matches(body.current, user.password_hash):
+            raise Problem(403, "the current password is wrong")
+        await console.throttle.succeeded(user.email, origin.ip)
     accounts.check_password(body.new, user.email)
     hashed = await console.passwords.hash(body.new)
     now = console.clock.now()
@@ -204,6 +198,18 @@ async def end_session(session_id: PathId, myself: Myself, db: Writing, request: 
     ended = await sessions.end(db, "ended", now, user_id=myself.user_id, session_id=session_id)
     if not ended:
         raise Problem(404, "you have no such session")
+
+
+@asynccontextmanager
+async def _a_try(console: Console, account: str, origin: Origin) -> AsyncIterator[None]:
+    """Look at a password within. Raises `Problem` 429 when there were too many guesses."""
+    try:
+        async with console.throttle.trying(account, origin.ip):
+            yield
+    except TooMany as exc:
+        seconds = int(exc.seconds) + 1
+        detail = f"too many failed sign-ins: try again in {seconds} s"
+        raise Problem(429, detail, headers={"Retry-After": str(seconds)}) from None
 
 
 def _user(user: User | None) -> str:

@@ -3,80 +3,156 @@
 Failures are counted per address, and per account *and* address: who guesses from elsewhere makes
 nobody wait but himself. An account that is guessed at from everywhere at once gets slower for
 addresses that never signed in to it, never for those that did.
+
+A try counts as failed before the password is looked at, and is given back when it was the right
+one: of many guesses at the same moment, at any number of replicas, no more are looked at than of
+guesses one after the other.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import ipaddress
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
+from sqlalchemy import CursorResult, String, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from conveyor_console.db.base import PREFIX, Base, Moment
+from conveyor_console.db.engine import Database
 from conveyor_console.kit.clock import Clock
 
 FREE, LONGEST = 5, 900.0
 """Failures without a wait; the longest wait, seconds."""
 FREE_PER_ADDRESS, FREE_PER_ACCOUNT = 20, 50
-FORGOTTEN = 3_600.0
-_MOST = 100_000
+FORGOTTEN = timedelta(hours=1)
+FRIENDS_FOR = timedelta(days=90)
+"""How long an address is known to which an account signed in from."""
+_TIDY_EVERY = 100
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int = 0
-    at: float = 0.0
+class ThrottleRow(Base):
+    """Failures of one kind, or that an account signed in from an address before (`friend`)."""
+
+    __tablename__ = f"{PREFIX}throttle"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Of what is counted: nobody learns here who was guessed at."""
+    friend: Mapped[bool]
+    count: Mapped[int]
+    at: Mapped[datetime] = mapped_column(Moment, index=True)
+
+
+class Failures(NamedTuple):
+    """What is known of one key."""
+
+    count: int
+    at: datetime
+
+
+class _Undecided:
+    """Tries from one network that are being looked at."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.decided = asyncio.Event()
+
+
+def wait_of(known: Failures | None, free: int, now: datetime) -> float:
+    """Return the seconds until another try; 0 when now. Pure."""
+    if known is None or known.count < free or now - known.at > FORGOTTEN:
+        return 0.0
+    pause = min(LONGEST, 2.0 ** min(known.count - free, 20))
+    return max(0.0, pause - (now - known.at).total_seconds())
+
+
+class TooMany(Exception):
+    """There were too many failures: another try only after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many failures: try again in {seconds:.3g} s")
+        self.seconds = seconds
 
 
 class Throttle:
-    """What this process remembers of failed sign-ins."""
+    """Counts tries to sign in, for all replicas."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
         self._clock = clock
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
-        self._friends: OrderedDict[str, None] = OrderedDict()
+        self._tries = 0
+        self._undecided: dict[str, _Undecided] = {}
 
-    def wait(self, account: str, ip: str) -> float:
-        """Return the seconds until this may be tried; 0 when now."""
-        now = self._clock.monotonic()
-        return max(
-            0.0,
-            *(self._opens(key, free) - now for key, free in self._keys(account, ip)),
-        )
-
-    def failed(self, account: str, ip: str) -> None:
-        """Count a failure."""
-        now = self._clock.monotonic()
-        for key, _ in self._keys(account, ip):
-            entry = self._failures.setdefault(key, _Failures())
-            if now - entry.at > FORGOTTEN:
-                entry.count = 0
-            entry.count += 1
-            entry.at = now
-            self._failures.move_to_end(key)
-        while len(self._failures) > _MOST:
-            self._failures.popitem(last=False)
-
-    def succeeded(self, account: str, ip: str) -> None:
-        """Forget the failures of this account from here."""
-        pair = f"{account} {network(ip)}"
-        self._failures.pop(pair, None)
-        self._friends[pair] = None
-        self._friends.move_to_end(pair)
-        if len(self._friends) > _MOST:
-            self._friends.popitem(last=False)
-
-    def _keys(self, account: str, ip: str) -> list[tuple[str, int]]:
+    @asynccontextmanager
+    async def trying(self, account: str, ip: str) -> AsyncIterator[None]:
+        """Take a try; it was the right password when `succeeded` is called within. Who is one too
+        many waits for those that are being looked at here: the right one gives its try back.
+        Raises `TooMany`."""
         place = network(ip)
-        pair = f"{account} {place}"
-        keys = [(pair, FREE), (place, FREE_PER_ADDRESS)]
-        if pair not in self._friends:
-            keys.append((account, FREE_PER_ACCOUNT))
-        return keys
+        while wait := await self.admit(account, ip):
+            others = self._undecided.get(place)
+            if others is None:
+                raise TooMany(wait)
+            await others.decided.wait()
+        undecided = self._undecided.setdefault(place, _Undecided())
+        undecided.number += 1
+        try:
+            yield
+        finally:
+            undecided.number -= 1
+            if not undecided.number:
+                self._decide(place)
 
-    def _opens(self, key: str, free: int) -> float:
-        entry = self._failures.get(key)
-        if entry is None or entry.count < free:
-            return 0.0
-        return entry.at + min(LONGEST, 2.0 ** min(entry.count - free, 20))
+    def _decide(self, place: str) -> None:
+        """Let those ask again that wait for tries from here."""
+        undecided = self._undecided.get(place)
+        if undecided is None:
+            return
+        undecided.decided.set()
+        undecided.decided = asyncio.Event()
+        if not undecided.number:
+            del self._undecided[place]
+
+    async def admit(self, account: str, ip: str) -> float:
+        """Take a try, counted as a failure until `succeeded` says otherwise; returns the seconds to
+        wait when there is none to take, else 0."""
+        now = self._clock.now()
+        pair, place, anywhere = _keys(account, ip)
+        async with self._database.writing() as db:
+            self._tries += 1
+            if self._tries % _TIDY_EVERY == 1:
+                await _tidy(db, now)
+            free = {pair: FREE, place: FREE_PER_ADDRESS}
+            if not await _is_friend(db, pair, now):
+                free[anywhere] = FREE_PER_ACCOUNT
+            known = await _locked(db, sorted(free), now)
+            wait = max(wait_of(known[key], free[key], now) for key in free)
+            if wait:
+                await db.rollback()
+            else:
+                await _count(db, known, now)
+        return wait
+
+    async def succeeded(self, account: str, ip: str) -> None:
+        """Give a try back, and forget the failures of this account from here."""
+        now = self._clock.now()
+        pair, place, anywhere = _keys(account, ip)
+        async with self._database.writing() as db:
+            given = [place] if await _is_friend(db, pair, now) else sorted((place, anywhere))
+            rows = await _locked(db, sorted((pair, *given)), now)
+            for key in given:
+                row = ThrottleRow.digest == key
+                less = {"count": max(0, rows[key].count - 1)}
+                await db.execute(update(ThrottleRow).where(row).values(less))
+            await db.execute(delete(ThrottleRow).where(ThrottleRow.digest == pair))
+            await _put(db, [_row(_friend(pair), now, friend=True)], {"at": now})
+        self._decide(network(ip))
 
 
 def network(ip: str) -> str:
@@ -88,3 +164,60 @@ def network(ip: str) -> str:
     if address.version == 6 and address.ipv4_mapped is None:
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address.ipv4_mapped if address.version == 6 else address)
+
+
+def _keys(account: str, ip: str) -> tuple[str, str, str]:
+    """Return the digests of account and address together, of the address, of the account."""
+    place = network(ip)
+    return _digest("pair", account, place), _digest("place", place), _digest("account", account)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _friend(pair: str) -> str:
+    return _digest("friend", pair)
+
+
+def _row(key: str, now: datetime, *, friend: bool = False) -> dict[str, Any]:
+    return {"digest": key, "friend": friend, "count": 0, "at": now}
+
+
+async def _is_friend(db: AsyncSession, pair: str, now: datetime) -> bool:
+    known = ThrottleRow.digest == _friend(pair)
+    at = await db.scalar(select(ThrottleRow.at).where(known))
+    return at is not None and now - at <= FRIENDS_FOR
+
+
+async def _locked(db: AsyncSession, keys: Sequence[str], now: datetime) -> dict[str, Failures]:
+    """Return what is known of keys, which must be in order; until the transaction ends nobody else
+    can count them."""
+    found = await _put(db, [_row(key, now) for key in keys], {"friend": False})
+    return {key: Failures(count, at) for key, count, at in found}
+
+
+async def _put(
+    db: AsyncSession, rows: Sequence[Mapping[str, Any]], otherwise: Mapping[str, Any]
+) -> CursorResult[Any]:
+    insert = postgresql.insert if db.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        insert(ThrottleRow)
+        .values(list(rows))
+        .on_conflict_do_update(index_elements=[ThrottleRow.digest], set_=dict(otherwise))
+        .returning(ThrottleRow.digest, ThrottleRow.count, ThrottleRow.at)
+    )
+    return await db.execute(statement)  # type: ignore[return-value]
+
+
+async def _count(db: AsyncSession, known: Mapping[str, Failures], now: datetime) -> None:
+    for key, was in known.items():
+        count = 1 if now - was.at > FORGOTTEN else was.count + 1
+        row = ThrottleRow.digest == key
+        await db.execute(update(ThrottleRow).where(row).values(count=count, at=now))
+
+
+async def _tidy(db: AsyncSession, now: datetime) -> None:
+    old = ThrottleRow.friend.is_(False) & (ThrottleRow.at < now - FORGOTTEN)
+    stranger = ThrottleRow.friend & (ThrottleRow.at < now - FRIENDS_FOR)
+    await db.execute(delete(ThrottleRow).where(old | stranger))

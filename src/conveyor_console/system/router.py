@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import APIRouter, Request
+from sqlalchemy import text
 
 from conveyor import __version__
 from conveyor_console.auth.access import needs
@@ -35,10 +36,16 @@ async def readyz(request: Request) -> dict[str, str]:
     async def ask_queue() -> None:
         await (await console.queue.inspector()).queue_names()
 
-    # Not by the pool: its connections are for requests, and probes come all the time.
+    async def ask_database() -> None:
+        # First on a connection of its own that probes share: when nothing answers, those of the
+        # pool stay for requests.
+        await console.epoch.read()
+        async with console.database.reading() as db:
+            await db.execute(text("SELECT 1"))
+
     questions = (
         _answers("queue", ask_queue()),
-        _answers("console's database", console.epoch.read()),
+        _answers("console's database", ask_database()),
     )
     for found in await asyncio.gather(*questions, return_exceptions=True):
         if found is not None:
