@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from conveyor import Conveyor
 from conveyor_console.auth.models import ApiKey, RefreshToken, Role, User
@@ -180,3 +180,52 @@ async def test_of_fifty_changes_of_a_role_one_counts_and_an_administrator_stays(
     )
     assert {answer.status_code for answer in answers} <= {200, 403, 409}
     assert await _count(console, select(User).where(User.role == "admin").subquery()) == 1
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"])
+async def test_what_locks_users_and_theirs_locks_in_one_order(
+    app: FastAPI, console: Console, admin: Api, operator: Api, users: dict[Role, str]
+) -> None:
+    """The epoch, then users, sessions and keys: else two that wait for each other are a 503."""
+    places = ("console_epoch", "console_user", "console_session", "console_refresh_token")
+    taken: list[list[str]] = []
+
+    def noted(_: Any, __: Any, statement: str, *___: Any) -> None:
+        words = " ".join(statement.split())
+        if words.startswith(("UPDATE", "DELETE")) or "FOR UPDATE" in words:
+            taken[-1].append(
+                next((one for one in (*places, "console_api_key") if one in words), "")
+            )
+
+    engine = console.database.engine.sync_engine
+    event.listen(engine, "begin", lambda _: taken.append([]))
+    event.listen(engine, "before_cursor_execute", noted)
+    key = {"name": "k", "scopes": ["tasks:read"]}
+    made = (await operator.call("POST", "/api-keys", 201, json=key))["api_key"]["id"]
+    body = {"email": "operator@example.com", "password": PASSWORD}
+    granted = await Api(app).call("POST", "/auth/login", json=body)
+    refresh = {"refresh_token": granted["refresh_token"]}
+    await Api(app).call("POST", "/auth/refresh", json=refresh)
+    other = await Api(app, granted["access_token"]).call("GET", "/auth/sessions")
+    ending = next(one["id"] for one in other if not one["current"])
+    any_version = {"If-Match": "*"}
+    taken.clear()
+    await operator.call("DELETE", f"/api-keys/{made}", 204)
+    new = {"current": PASSWORD, "new": "another one of some length"}
+    await Api(app, granted["access_token"]).call("DELETE", f"/auth/sessions/{ending}", 204)
+    granted = await Api(app).call("POST", "/auth/login", json=body)
+    mine = Api(app, granted["access_token"])
+    await mine.call("POST", "/auth/refresh", json={"refresh_token": granted["refresh_token"]})
+    await mine.call("POST", "/auth/password", 204, json=new)
+    path = f"/users/{users[Role.OPERATOR]}"
+    await admin.call("PATCH", path, json={"disabled": True}, headers=any_version)
+    await admin.call("DELETE", path, 204)
+    body = {"email": "viewer@example.com", "password": PASSWORD}
+    granted = await Api(app).call("POST", "/auth/login", json=body)
+    await Api(app, granted["access_token"]).call("POST", "/auth/logout", 204)
+    orders = [[one for one in order if one] for order in taken]
+    assert sum(order[:1] == ["console_epoch"] for order in orders) == 6
+    for order in orders:
+        assert "console_epoch" not in order[1:] or order[0] == "console_epoch", order
+        tokens = [place for place in order if place in places[2:]]
+        assert tokens == sorted(tokens, key=places.index), order

@@ -84,12 +84,16 @@ class Sessions:
         """Exchange a refresh token for its successor. Raises `BadToken`, and `ReusedToken` for one
         that was used long ago; its caller then ends the session (`end`) in a transaction of its
         own."""
+        # The session before its token, as who deletes their user does.
+        mine = RefreshToken.digest == digest_of(token)
+        family = select(RefreshToken.session_id).where(mine).scalar_subquery()
+        await db.execute(select(Session.id).where(Session.id == family).with_for_update())
         found = (
             await db.execute(
                 select(RefreshToken, Session, User)
                 .join(Session, Session.id == RefreshToken.session_id)
                 .join(User, User.id == Session.user_id)
-                .where(RefreshToken.digest == digest_of(token))
+                .where(mine)
                 .with_for_update(of=RefreshToken)
             )
         ).one_or_none()
@@ -136,6 +140,8 @@ async def end(
     but: str | None = None,
 ) -> int:
     """End a session of a user, or all (`but` one); returns how many."""
+    # Before the sessions, as who deletes their user does: else two could wait for each other.
+    await epoch.advance(db)
     statement = (
         update(Session)
         .where(Session.user_id == user_id, Session.revoked_at.is_(None))
@@ -146,7 +152,4 @@ async def end(
         statement = statement.where(Session.id == session_id)
     if but is not None:
         statement = statement.where(Session.id != but)
-    ended = (await db.scalars(statement)).all()
-    if ended:
-        await epoch.advance(db)
-    return len(ended)
+    return len((await db.scalars(statement)).all())

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import CursorResult, String, delete, select, update
+from sqlalchemy import String, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -52,7 +52,7 @@ class ThrottleRow(Base):
 class Failures(NamedTuple):
     """What is known of one key."""
 
-    count: int
+    number: int
     at: datetime
 
 
@@ -66,9 +66,9 @@ class _Undecided:
 
 def wait_of(known: Failures | None, free: int, now: datetime) -> float:
     """Return the seconds until another try; 0 when now. Pure."""
-    if known is None or known.count < free or now - known.at > FORGOTTEN:
+    if known is None or known.number < free or now - known.at > FORGOTTEN:
         return 0.0
-    pause = min(LONGEST, 2.0 ** min(known.count - free, 20))
+    pause = min(LONGEST, 2.0 ** min(known.number - free, 20))
     return max(0.0, pause - (now - known.at).total_seconds())
 
 
@@ -148,7 +148,7 @@ class Throttle:
             rows = await _locked(db, sorted((pair, *given)), now)
             for key in given:
                 row = ThrottleRow.digest == key
-                less = {"count": max(0, rows[key].count - 1)}
+                less = {"count": max(0, rows[key].number - 1)}
                 await db.execute(update(ThrottleRow).where(row).values(less))
             await db.execute(delete(ThrottleRow).where(ThrottleRow.digest == pair))
             await _put(db, [_row(_friend(pair), now, friend=True)], {"at": now})
@@ -194,12 +194,12 @@ async def _locked(db: AsyncSession, keys: Sequence[str], now: datetime) -> dict[
     """Return what is known of keys, which must be in order; until the transaction ends nobody else
     can count them."""
     found = await _put(db, [_row(key, now) for key in keys], {"friend": False})
-    return {key: Failures(count, at) for key, count, at in found}
+    return {key: Failures(number, at) for key, number, at in found}
 
 
 async def _put(
     db: AsyncSession, rows: Sequence[Mapping[str, Any]], otherwise: Mapping[str, Any]
-) -> CursorResult[Any]:
+) -> Any:
     insert = postgresql.insert if db.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = (
         insert(ThrottleRow)
@@ -207,12 +207,12 @@ async def _put(
         .on_conflict_do_update(index_elements=[ThrottleRow.digest], set_=dict(otherwise))
         .returning(ThrottleRow.digest, ThrottleRow.count, ThrottleRow.at)
     )
-    return await db.execute(statement)  # type: ignore[return-value]
+    return await db.execute(statement)
 
 
 async def _count(db: AsyncSession, known: Mapping[str, Failures], now: datetime) -> None:
     for key, was in known.items():
-        count = 1 if now - was.at > FORGOTTEN else was.count + 1
+        count = 1 if now - was.at > FORGOTTEN else was.number + 1
         row = ThrottleRow.digest == key
         await db.execute(update(ThrottleRow).where(row).values(count=count, at=now))
 
