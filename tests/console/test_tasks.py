@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
-from conveyor import Conveyor
+from conveyor import Conveyor, Rate
+from conveyor.inspect import State
 from conveyor.sealing import Keyring
 from conveyor_console.console import Console
 from conveyor_console.history.models import Task
@@ -291,6 +292,38 @@ async def test_rescheduling(operator: Api, ids: dict[str, str], queue: Conveyor)
     assert (info.args, info.state.value) == (("now",), "scheduled")
     assert (await queue.handle(ids["queued"]).status()).value == "cancelled"
     await operator.call("POST", path, 409, json={"delay": 1})
+
+
+async def test_what_cannot_be_rescheduled_says_why_and_what_to_do(
+    operator: Api, console: Console, queue: Conveyor
+) -> None:
+    await console.rest()
+    limited = queue.task(name="shop.slow", rate_limit=Rate("1/s"))(_nothing)
+    single = queue.task(name="shop.single", unique="until_done")(_nothing)
+    greet = queue.definitions["shop.greet"].with_options(key="mine")
+    body = {"delay": 7_200}
+    moved = await limited.enqueue()
+    made = await operator.call("POST", f"/tasks/{moved.id}/reschedule", 201, json=body)
+    assert (await queue.handle(made["id"]).info()).state is State.SCHEDULED
+    alone = await single.enqueue()
+    problem = await operator.call("POST", f"/tasks/{alone.id}/reschedule", 409, json=body)
+    assert "is unique: cancel it and enqueue it anew" in problem["detail"]
+    keyed = await greet.enqueue("Ada")
+    path = f"/tasks/{keyed.id}/reschedule"
+    problem = await operator.call("POST", path, 409, json=body)
+    assert "cancel it, discard the dead letter, which frees the key" in problem["detail"]
+    # What it says is true.
+    await operator.call("POST", f"/tasks/{keyed.id}/cancel", json={})
+    await console.recorder.catch_up()
+    await operator.call("DELETE", f"/dead-letters/{keyed.id}", 204)
+    anew = {"name": "shop.greet", "args": ["Ada"], "key": "mine", **body}
+    again = await operator.call("POST", "/tasks", 201, json=anew)
+    assert again["created"]
+    await operator.call("POST", f"/tasks/{again['id']}/reschedule", 201, json={"delay": 10})
+
+
+async def _nothing() -> None:
+    return None
 
 
 async def test_sealed_arguments_stay_sealed(

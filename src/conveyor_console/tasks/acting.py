@@ -85,12 +85,9 @@ async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) 
             "only tasks that wait for their first start are rescheduled, and task "
             f"{task_id} is {info.state.value}",
         )
-    if info.key is not None or info.terms is not None:
-        raise Problem(
-            409,
-            f"task {task_id} is queued and has a key, limits, a schedule or a workflow: only while "
-            "it is scheduled the queue can move it; cancel it and enqueue it anew",
-        )
+    if stays := _why_it_stays(info):
+        moves = "the queue moves tasks in time only while they are scheduled"
+        raise Problem(409, f"task {task_id} is queued and {stays}; {moves}")
     options: dict[str, Any] = {"queue": info.queue, "priority": info.priority}
     if at is not None:
         options["at"] = at
@@ -103,6 +100,24 @@ async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) 
     if states.get(task_id) is not State.CANCELLED:
         raise Problem(409, f"task {task_id} has started meanwhile")
     return await _enqueue_like(console, info, info.args, info.kwargs, options=options, by=by)
+
+
+def _why_it_stays(info: TaskInfo) -> str | None:
+    """Say why no other task can take the place of a queued one, and what to do; None if one can.
+    Limits keep nobody: one like it has the same."""
+    anew = "cancel it and enqueue it anew"
+    if info.key is not None:
+        return (
+            "has a key, which names it also when it is cancelled: cancel it, discard the dead "
+            "letter, which frees the key, and enqueue it anew"
+        )
+    if info.terms is None:
+        return None
+    if info.terms.flow is not None:
+        return "is part of a workflow, which waits for this very task"
+    if info.terms.schedule is not None:
+        return f"was enqueued by the schedule {info.terms.schedule!r}: {anew}"
+    return None if info.terms.unique is None else f"is unique: {anew}"
 
 
 async def _enqueue_like(
