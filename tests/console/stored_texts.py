@@ -130,6 +130,14 @@ async def rule(api: Api, text: str) -> list[Any]:
     return [one[name] for one in (first, second) for name in ("name", "target")]
 
 
+async def reported(api: Api, text: str) -> list[Any]:
+    path = "/alerts/metrics/naughty.texts"
+    made = await api.call("PUT", path, json={"value": 1, "target": text})
+    (found,) = (await api.call("GET", path))["items"]
+    await api.call("DELETE", path, 204)
+    return [made["target"], found["target"]]
+
+
 async def channel(api: Api, text: str) -> list[Any]:
     body = {"name": text, "kind": "webhook", "target": "https://example.com/x"}
     made = await api.call("POST", "/alerts/channels", 201, json=body)
@@ -244,6 +252,7 @@ FIELDS = [
         "POST /alerts/rules /name /target, PUT /alerts/rules/{rule_id} /name /target",
         in_queue=False,
     ),
+    Row(reported, 200, "PUT /alerts/metrics/{name} /target", in_queue=False),
     Row(
         channel, 100,
         "POST /alerts/channels /name, PUT /alerts/channels/{channel_id} /name",
@@ -312,8 +321,8 @@ ELSEWHERE: Mapping[str, str] = {
     "POST /workflows/{run_id}/retry /node": _NOT_KEPT,
     "POST /limits/tune /rate": _TIMES,
     "POST /strikes /queue": _NAMES,
-    "POST /alerts/rules /channels/*": _NAMES,
-    "PUT /alerts/rules/{rule_id} /channels/*": _NAMES,
+    "POST /alerts/rules /metric /channels/*": _NAMES,
+    "PUT /alerts/rules/{rule_id} /metric /channels/*": _NAMES,
     "POST /alerts/channels /target": "it is a secret: no answer shows it",
     "PUT /alerts/channels/{channel_id} /target": "it is a secret: no answer shows it",
     "POST /alerts/{alert_id}/acknowledge /note": "test_notes_come_back_unchanged",
