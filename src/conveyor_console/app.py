@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from conveyor import Conveyor
 from conveyor_console.account.router import router as account
@@ -83,6 +84,8 @@ _NOUNS: tuple[APIRouter, ...] = (
     alerts,
     webhooks,
 )
+
+
 _STREAMS = frozenset({f"{API}/events"})
 _NEVER_BUSY = _STREAMS | {"/livez", "/readyz", "/metrics"}
 _HASHING = frozenset(f"{API}/auth/{name}" for name in ("login", "register", "password"))
@@ -103,6 +106,19 @@ _PARTS: tuple[Callable[[Console], Part], ...] = (
     Running,
     Scrape,
 )
+
+
+def _routes() -> Sequence[BaseRoute]:
+    router = APIRouter()
+    for noun in _NOUNS:
+        router.include_router(noun, prefix=API)
+    router.include_router(probes)
+    router.include_router(metrics)
+    return router.routes
+
+
+# Shared by all consoles of a process: what FastAPI finds out about a route it finds out once.
+_ROUTES = _routes()
 
 
 def create_app(
@@ -143,15 +159,12 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        routes=[*_ROUTES],
     )
     app.state.console = console
     console.add_parts(_PARTS)
     failures.install(app)
     problems.install(app, lambda path: methods_at(app.openapi(), path))
-    for noun in _NOUNS:
-        app.include_router(noun, prefix=API)
-    app.include_router(probes)
-    app.include_router(metrics)
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[needs(_P.SYSTEM_READ)])
     async def openapi() -> Any:

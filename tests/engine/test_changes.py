@@ -17,6 +17,7 @@ from conveyor.limits import Unique
 from conveyor.offload import DirectoryStore, Offload
 from conveyor.sealing import Keyring
 from conveyor.system import new_id
+from conveyor.worker.intake import ELSEWHERE, pause_until_elsewhere
 from tests.running import at_work, reached
 
 
@@ -91,6 +92,11 @@ async def test_a_newer_call_waits_for_newer_code(app: Conveyor, broker_url: str)
         "it was enqueued for version 2 of 'greet', and this worker has version 1"
     )
     assert (info.attempts, info.executions) == (0, ())
+
+
+def test_what_is_left_to_others_waits_a_little_longer_each_time() -> None:
+    pauses = [pause_until_elsewhere(execution) for execution in (1, 2, 3, 4, 5, 6, 7, 10_000)]
+    assert pauses == [1, 2, 4, 8, 16, ELSEWHERE, ELSEWHERE, ELSEWHERE]
 
 
 async def test_sealed_arguments_are_nowhere_in_the_clear(broker_url: str) -> None:

@@ -177,7 +177,7 @@ async def test_older_code_leaves_the_keys_to_newer(app: Conveyor, broker_url: st
 
             await soon(waits)
         async with at_work(app):
-            assert await handle.result(60) == "acme"
+            assert await handle.result(20) == "acme"
     terms = (await task_of(handle, "call")).terms
     assert terms is not None
     assert terms.gates[0].key == "2 acme"

@@ -23,7 +23,14 @@ LOOK_AGAIN = 60.0
 """Seconds after which a task that is held back looks for its strike again, should nobody have told
 it of the end."""
 ELSEWHERE = 30.0
-"""Seconds that a task waits which only another worker can run."""
+"""Seconds that a task waits at most which only another worker can run."""
+
+
+def pause_until_elsewhere(execution: int) -> float:
+    """Return the seconds that an execution which only another worker can run is put off: in the
+    middle of a deploy that worker is there already, so one second at first, each time twice as
+    long."""
+    return min(ELSEWHERE, 2.0 ** min(execution - 1, 5))
 
 
 class Intake:
@@ -65,7 +72,7 @@ class Intake:
         why = self._packing.objection(lease.task, self._names[lease.task.name])
         if why is not None:
             log.warning("task %s is left to another worker: %s", lease.task.id, why)
-            return Struck(ELSEWHERE, why)
+            return Struck(pause_until_elsewhere(lease.execution), why)
         return self._struck(lease.task) if self._strikes else None
 
     def _struck(self, task: Task) -> Struck | None:
