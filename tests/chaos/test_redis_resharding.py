@@ -1,6 +1,7 @@
 """Slots that move between the nodes of a cluster, and nodes that go away."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -83,6 +84,35 @@ async def test_a_queue_that_was_moved_is_found(cluster: ValkeyCluster, rig: Rig)
     assert await rig.is_healthy()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cluster-preferred-endpoint-type": "unknown-endpoint"},
+        {"bind": "127.0.0.1 ::1", "cluster-announce-ip": "::1"},
+    ],
+    ids=["no host", "IPv6"],
+)
+async def test_nodes_are_found_by_what_they_say_of_each_other(settings: dict[str, str]) -> None:
+    """Behind a load balancer nodes name only their ports: the host is the one that was asked."""
+    if "bind" in settings and not _has_ipv6():
+        pytest.skip("this machine has no IPv6 address ::1")
+    with ValkeyCluster(settings=settings) as cluster:
+        host, port = cluster.addresses[0]
+        async with rig_on(f"redis+cluster://{host}:{port}?timeout=1") as rig:
+            tasks = [await rig.pushed() for _ in range(3)]
+            lease = await rig.lease()
+            move = Move(cluster, "q")
+            move.begin()
+            move.move_keys(1_000)
+            # Said by the target: the source knows where the keys are, and the way there was found.
+            with pytest.raises(BrokerUnavailable, match="moving"):
+                await rig.settle(lease, ok())
+            move.end()
+            assert await rig.settle(lease, ok())
+            assert await rig.waiting_ids() == ids(tasks[1:])
+            assert await rig.is_healthy()
+
+
 async def test_nothing_is_torn_while_a_queue_is_moved(cluster: ValkeyCluster, rig: Rig) -> None:
     """With half of the keys at each node no script can be right: it has to wait."""
     tasks = [await rig.pushed() for _ in range(5)]
@@ -118,3 +148,11 @@ async def test_a_node_that_comes_back_is_used_again(cluster: ValkeyCluster, rig:
 
 async def _all_there(rig: Rig, number: int) -> bool:
     return await rig.counts() == {State.QUEUED: number}
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

@@ -16,12 +16,16 @@ class ClusterNode(ValkeyServer):
 
 
 class ValkeyCluster(Managed):
-    """Three primaries (by default) that share all slots; ready in about 2 s."""
+    """Three primaries (by default) that share all slots; ready in about 2 s. `settings`: further
+    lines of each node's configuration file.
+    """
 
-    def __init__(self, *, nodes: int = 3, aof: Aof = "none") -> None:
+    def __init__(
+        self, *, nodes: int = 3, aof: Aof = "none", settings: dict[str, str] | None = None
+    ) -> None:
         # A node that lost its peers for 2 s counts as failed (the default is 15 s).
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
-        self.nodes = [ClusterNode(aof=aof, settings=settings) for _ in range(nodes)]
+        lines = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **(settings or {})}
+        self.nodes = [ClusterNode(aof=aof, settings=lines) for _ in range(nodes)]
 
     @property
     def url(self) -> str:

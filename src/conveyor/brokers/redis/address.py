@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import starmap
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -52,8 +53,13 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """The address for people."""
         if self.kind == "unix":
             return self.path
-        hosts = ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in self.hosts)
+        hosts = ",".join(starmap(show, self.hosts))
         return f"{self.service} of the Sentinels {hosts}" if self.kind == "sentinel" else hosts
+
+
+def show(host: str, port: int) -> str:
+    """Return `host:port` for people."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse(url: str) -> Address:

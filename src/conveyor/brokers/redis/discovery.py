@@ -5,6 +5,7 @@ neither, so this module is imported only by those that do.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,27 +64,32 @@ class Topology:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._map = RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
-            ssl=address.tls,
-            protocol=2,
-            driver_info=None,
-            **_options(address),
-        )
+        self._map: RedisCluster
 
     async def discover(self) -> None:
-        """Ask the cluster. Raises `BrokerError`."""
+        """Ask the cluster, one node after the other until one answers. Raises `BrokerError`."""
         address = self._address
         try:
             async with asyncio.timeout(address.timeout):
-                with _in_our_words():
-                    await self._map.initialize()
+                # Not all clients should ask the same node.
+                await self._ask_any(random.sample(address.hosts, len(address.hosts)))
         except exceptions.RedisClusterException as exc:
-            await self.close()
             raise _no_map(exc, address.shown) from exc
         except FAULTS as exc:
-            await self.close()
             raise translate(exc, address.shown) from exc
+
+    async def _ask_any(self, places: list[Place]) -> None:
+        for k, place in enumerate(places):
+            self._map = _map_from(place, self._address)
+            try:
+                with _in_our_words():
+                    await self._map.initialize()
+            except BaseException as exc:
+                await self.close()
+                if k + 1 == len(places) or not isinstance(exc, Exception):
+                    raise
+            else:
+                return
 
     def owner(self, root: bytes) -> Place:
         """Return the primary of the slot in which the keys under `root` lie."""
@@ -101,6 +107,18 @@ class Topology:
     async def close(self) -> None:
         """Close the connections that discovering took."""
         await self._map.aclose()
+
+
+def _map_from(place: Place, address: Address) -> RedisCluster:
+    return RedisCluster(
+        startup_nodes=[ClusterNode(*place)],
+        # A node without a host of its own is found where we asked, at another port.
+        address_remap=lambda found: (found[0] or place[0], found[1]),
+        ssl=address.tls,
+        protocol=2,
+        driver_info=None,
+        **_options(address),
+    )
 
 
 def _options(address: Address) -> dict[str, Any]:

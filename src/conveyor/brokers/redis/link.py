@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from conveyor.brokers.redis.address import Address
+from conveyor.brokers.redis.address import Address, show
 from conveyor.brokers.redis.server import Command, Server
 from conveyor.brokers.redis.wire import Argument, ReplyError, Wire, code_of, open_wire
 from conveyor.core.errors import BrokerUnavailable
@@ -153,7 +153,7 @@ class ClusterLink:
 
     async def dial(self, root: bytes) -> Wire:
         """Return a connection of your own to the primary of this slot."""
-        return await (await self._owner(root)).dial()
+        return await self._server((await self._topology()).owner(root)).dial()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -170,14 +170,15 @@ class ClusterLink:
         replies: list[Any],
         wait: tuple[Argument, ...] | None,
     ) -> None:
-        groups: dict[Server, list[int]] = {}
+        groups: dict[Place, list[int]] = {}
         for k in places:
-            groups.setdefault(await self._owner(commands[k].root), []).append(k)
+            owner = (await self._topology()).owner(commands[k].root)
+            groups.setdefault(owner, []).append(k)
 
-        async def run_group(server: Server, group: list[int]) -> None:
-            found = await server.run([commands[k] for k in group], wait=wait)
+        async def run_group(owner: Place, group: list[int]) -> None:
+            found = await self._server(owner).run([commands[k] for k in group], wait=wait)
             for k, reply in zip(group, found, strict=True):
-                replies[k] = reply
+                replies[k] = completed(reply, owner[0])
 
         try:
             results = await asyncio.gather(
@@ -203,11 +204,8 @@ class ClusterLink:
             await self._forget_topology()
         for k in places:
             if code_of(replies[k]) == "ASK":
-                server = self._server(_place(replies[k]))
+                server = self._server(place_of(replies[k]))
                 (replies[k],) = await server.run([commands[k]], wait=wait, asking=True)
-
-    async def _owner(self, root: bytes) -> Server:
-        return self._server((await self._topology()).owner(root))
 
     def _server(self, place: Place) -> Server:
         if place not in self._servers:
@@ -215,8 +213,7 @@ class ClusterLink:
             async def dial() -> Wire:
                 return await open_wire(self._address, *place)
 
-            where = ":".join(map(str, place))
-            self._servers[place] = Server(dial, where, self._address.timeout)
+            self._servers[place] = Server(dial, show(*place), self._address.timeout)
         return self._servers[place]
 
     async def _topology(self) -> Topology:
@@ -237,10 +234,17 @@ class ClusterLink:
             await forgotten.close()
 
 
-def _place(redirection: ReplyError) -> Place:
-    """Read `ASK <slot> <host>:<port>`."""
+def completed(reply: Any, asked: str) -> Any:
+    """Return the reply; an ASK without a host means the host that was asked, `asked`."""
+    if code_of(reply) != "ASK" or place_of(reply)[0]:
+        return reply
+    return ReplyError(f"{str(reply).rpartition(':')[0]}{asked}:{place_of(reply)[1]}")
+
+
+def place_of(redirection: ReplyError) -> Place:
+    """Read `ASK <slot> <host>:<port>`: the host may be an IPv6 address, or left out."""
     host, _, port = str(redirection).split()[-1].rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
 def _elsewhere(replies: list[Any], places: list[int]) -> list[int]:
