@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from conveyor_console.auth.models import Role
+from conveyor_console.console import Console
 from tests.console.conftest import PASSWORD, Api, TestClock, signed_in
 
 EVE = {"email": "eve@example.com", "password": PASSWORD, "name": "Eve", "role": "operator"}
@@ -249,3 +250,19 @@ async def test_only_administrators_manage_users(
         await api.call("GET", "/users", 403)
         await api.call("POST", "/users", 403, json={**EVE, "role": "admin"})
         await api.call("POST", "/invitations", 403, json={"email": "a@example.com"})
+
+
+async def test_made_up_invitations_cost_no_hash_and_are_throttled(
+    nobody: Api, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: str) -> str:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(console.passwords, "hash", never)
+    account = {**EVE, "invitation": "made up"}
+    account.pop("role")
+    for _ in range(20):
+        await nobody.call("POST", "/auth/register", 403, json=account)
+    answer = await nobody.http.post("/api/v1/auth/register", json=account)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 1

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/auth", tags=["auth"], responses=problems(401, 403, 422))
 _REFRESH_PATH = "/api/v1/auth"
+_REGISTERING = "register"
 
 
 @router.post("/login", responses=problems(429), openapi_extra=OPEN)
@@ -76,7 +77,7 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     return _granted(console, response, grant)
 
 
-@router.post("/register", status_code=201, responses=problems(409), openapi_extra=OPEN)
+@router.post("/register", status_code=201, responses=problems(409, 429), openapi_extra=OPEN)
 async def register(body: Registration, request: Request, response: Response) -> Granted:
     """Make an account: while registration is open, or with an invitation."""
     console = console_of(request)
@@ -85,8 +86,12 @@ async def register(body: Registration, request: Request, response: Response) -> 
         raise Problem(403, "registration is by invitation of an administrator")
     email = accounts.normal_email(body.email)
     accounts.check_password(body.password, email)
+    origin, now = _origin(request, console), console.clock.now()
+    await _may_register(console, origin)
+    if body.invitation:  # before the hash, which costs much: anybody can make an invitation up
+        async with console.database.reading() as db:
+            await accounts.open_invitation(db, body.invitation, email, now)
     hashed = await console.passwords.hash(body.password)
-    now = console.clock.now()
     async with changing(request) as db:
         role = Role.VIEWER
         if body.invitation:
@@ -100,11 +105,11 @@ async def register(body: Registration, request: Request, response: Response) -> 
             now=now,
             name=body.name,
         )
-        grant = await console.sessions.begin(
-            db, user, console.new_id(), _origin(request, console), now
-        )
+        grant = await console.sessions.begin(db, user, console.new_id(), origin, now)
         after = {"email": email, "role": role, "invited": body.invitation is not None}
         note(request, "auth.register", _user(user), after=after, who=user)
+    if body.invitation:
+        await console.throttle.give_back(_REGISTERING, origin.ip)
     return _granted(console, response, grant)
 
 
@@ -207,9 +212,21 @@ async def _a_try(console: Console, account: str, origin: Origin) -> AsyncIterato
         async with console.throttle.trying(account, origin.ip):
             yield
     except TooMany as exc:
-        seconds = int(exc.seconds) + 1
-        detail = f"too many failed sign-ins: try again in {seconds} s"
-        raise Problem(429, detail, headers={"Retry-After": str(seconds)}) from None
+        raise _too_many("failed sign-ins", exc) from None
+
+
+async def _may_register(console: Console, origin: Origin) -> None:
+    """Count a registration. Raises `Problem` 429 when there were too many from here."""
+    try:
+        await console.throttle.spend(_REGISTERING, origin.ip)
+    except TooMany as exc:
+        raise _too_many("registrations from this address", exc) from None
+
+
+def _too_many(of_what: str, exc: TooMany) -> Problem:
+    seconds = int(exc.seconds) + 1
+    detail = f"too many {of_what}: try again in {seconds} s"
+    return Problem(429, detail, headers={"Retry-After": str(seconds)})
 
 
 def _user(user: User | None) -> str:

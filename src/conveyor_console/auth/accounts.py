@@ -119,10 +119,18 @@ async def first_administrator(
 
 async def accept_invitation(db: AsyncSession, token: str, email: str, now: datetime) -> Role:
     """Use an invitation up; returns the role it gives. Raises `Problem` 403."""
-    found = await db.get(Invitation, digest_of(token), with_for_update=True)
+    found = await open_invitation(db, token, email, now, lock=True)
+    found.used_at = now
+    return Role(found.role)
+
+
+async def open_invitation(
+    db: AsyncSession, token: str, email: str, now: datetime, *, lock: bool = False
+) -> Invitation:
+    """Return an invitation that can be used. Raises `Problem` 403."""
+    found = await db.get(Invitation, digest_of(token), with_for_update=lock or None)
     if found is None or found.used_at is not None or found.expires_at <= now:
         raise Problem(403, "this invitation is not valid (any more): ask for a new one")
     if found.email != email:
         raise Problem(403, "this invitation is for another address")
-    found.used_at = now
-    return Role(found.role)
+    return found

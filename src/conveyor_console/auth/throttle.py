@@ -139,6 +139,23 @@ class Throttle:
                 await _count(db, known, now)
         return wait
 
+    async def spend(self, what: str, ip: str) -> None:
+        """Count one more use that an address makes of something dear. Raises `TooMany`."""
+        now, key = self._clock.now(), _digest("spent", what, network(ip))
+        async with self._database.writing() as db:
+            known = await _locked(db, [key], now)
+            if wait := wait_of(known[key], FREE_PER_ADDRESS, now):
+                await db.rollback()
+                raise TooMany(wait)
+            await _count(db, known, now)
+
+    async def give_back(self, what: str, ip: str) -> None:
+        """Count a use no more: it was a rightful one."""
+        key = _digest("spent", what, network(ip))
+        async with self._database.writing() as db:
+            used = (ThrottleRow.digest == key) & (ThrottleRow.count > 0)
+            await db.execute(update(ThrottleRow).where(used).values(count=ThrottleRow.count - 1))
+
     async def succeeded(self, account: str, ip: str) -> None:
         """Give a try back, and forget the failures of this account from here."""
         now = self._clock.now()
