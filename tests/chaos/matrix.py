@@ -17,6 +17,7 @@ from conveyor.worker.engine import Engine
 from conveyor.worker.settings import WorkerSettings
 
 LEASE = 600.0
+_LONG = 86_400.0
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
     [__name__, "conveyor.brokers.redis.broker", "conveyor.brokers.postgres.broker"]
@@ -63,6 +64,8 @@ class Scenario:
     async def _parent(self) -> int:
         self._note()
         await self.plain.with_options(key="child").enqueue()
+        put_off = await self.plain.with_options(key="put off", delay=_LONG).enqueue()
+        await put_off.reschedule(delay=0)
         return 1
 
 
@@ -124,8 +127,8 @@ class Round:
             inspector = await app.inspector()
             wrong = [f"{v.invariant}: {v.message} {v.ids}" for v in await inspector.check()]
             counts = {s.value: n for s, n in (await inspector.counts()).items() if n}
-            if counts != {"succeeded": 5}:
-                wrong.append(f"the five tasks ended as {counts}")
+            if counts != {"succeeded": 6}:
+                wrong.append(f"the six tasks ended as {counts}")
             for task_id in self.ids:
                 info = await inspector.get(task_id)
                 numbers = [execution.number for execution in info.executions]
