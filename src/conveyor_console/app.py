@@ -84,8 +84,6 @@ _NOUNS: tuple[APIRouter, ...] = (
     alerts,
     webhooks,
 )
-
-
 _STREAMS = frozenset({f"{API}/events"})
 _NEVER_BUSY = _STREAMS | {"/livez", "/readyz", "/metrics"}
 _HASHING = frozenset(f"{API}/auth/{name}" for name in ("login", "register", "password"))
