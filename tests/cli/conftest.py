@@ -61,7 +61,7 @@ class Shell:
 
     def __call__(self, *words: str, **environment: str) -> Ran:
         """Run one command to its end."""
-        if self._inside is not None and words[0] not in STAYS:
+        if self._inside is not None and words[0] not in STAYS and not environment:
             # The app of this process has read its environment already.
             url = ("--url", self._url) if words[0] == "enqueue" else ()
             return self._inside(*words, *url)
@@ -123,17 +123,24 @@ def inside(
 def shell(
     broker_url: str, tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> Shell:
-    """A shell on a fresh store of each kind; on the servers, only what stays is a process of its
-    own: starting Python takes ten times as long as the command."""
-    if broker_url.startswith("sqlite"):
-        return Shell(broker_url, tmp_path)
+    """A shell on a fresh store of each kind; only what stays, or is given an environment, is a
+    process of its own: starting Python takes ten times as long as the command."""
     # The test server keeps nothing on disk: said aloud, it is no reason for a warning.
-    quiet = "&durability=fast" if broker_url.startswith("redis") else ""
-    monkeypatch.setenv("CONVEYOR_URL", broker_url + quiet)
-    return Shell(broker_url + quiet, tmp_path, inside)
+    url = broker_url + ("&durability=fast" if broker_url.startswith("redis") else "")
+    monkeypatch.setenv("CONVEYOR_URL", url)
+    return Shell(url, tmp_path, inside)
+
+
+@pytest.fixture
+def inner_shell(
+    sqlite_url: str, tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    """A `shell` on a fresh SQLite file, for what does not depend on the store."""
+    monkeypatch.setenv("CONVEYOR_URL", sqlite_url)
+    return Shell(sqlite_url, tmp_path, inside)
 
 
 @pytest.fixture
 def plain_shell(sqlite_url: str, tmp_path: Path) -> Shell:
-    """A shell on a fresh SQLite file, for what does not depend on the store."""
+    """A shell on a fresh SQLite file, where every command is a process as it is for users."""
     return Shell(sqlite_url, tmp_path)

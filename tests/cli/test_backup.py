@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.cli.conftest import APP, Inside, Shell
 
 
-def test_a_store_is_copied_and_comes_back(plain_shell: Shell, tmp_path: Path) -> None:
-    shell = plain_shell
+def test_a_store_is_copied_and_comes_back(inner_shell: Shell, tmp_path: Path) -> None:
+    shell = inner_shell
     assert "nothing to back up" in shell("backup", "x.db").sentence
     task = shell.enqueue("add", "--args", "[40]")
     made = shell.ok("backup", "monday.db").out

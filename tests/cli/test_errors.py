@@ -128,8 +128,8 @@ def test_bytes_that_are_no_text_are_refused(plain_shell: Shell) -> None:
     ids=["redis", "postgres", "sqlite"],
 )
 @pytest.mark.parametrize("command", ["tasks list", "migrate", f"enqueue {APP} add --args [1]"])
-def test_a_store_that_is_not_there(plain_shell: Shell, url: str, command: str) -> None:
-    ran = plain_shell(*command.split(), "--url", url)
+def test_a_store_that_is_not_there(inside: Inside, url: str, command: str) -> None:
+    ran = inside(*command.split(), "--url", url)
     assert ran.code == UNAVAILABLE, ran
     assert "127.0.0.1:1" in ran.sentence or "/nowhere/at" in ran.sentence
     assert "hunter2" not in ran.err

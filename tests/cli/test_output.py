@@ -79,9 +79,9 @@ def test_completion_answers(plain_shell: Shell) -> None:
     assert ran.out.split() == ["tasks"]
 
 
-def test_a_pipe_gets_every_cell_whole(plain_shell: Shell) -> None:
-    ids = [plain_shell.enqueue("add", "--args", "[1]") for _ in range(3)]
-    ran = plain_shell.ok("tasks", "list", COLUMNS="40", TERM="dumb")
+def test_a_pipe_gets_every_cell_whole(inner_shell: Shell) -> None:
+    ids = [inner_shell.enqueue("add", "--args", "[1]") for _ in range(3)]
+    ran = inner_shell.ok("tasks", "list", COLUMNS="40", TERM="dumb")
     title, *rows = ran.out.splitlines()
     names = ["id", "task", "queue", "priority", "state", "attempts", "enqueued (UTC)"]
     assert re.split(r"\s{2,}", title) == names
@@ -90,9 +90,9 @@ def test_a_pipe_gets_every_cell_whole(plain_shell: Shell) -> None:
     assert "\x1b" not in ran.out
 
 
-def test_a_pipe_that_knows_no_symbols_gets_question_marks(plain_shell: Shell) -> None:
-    plain_shell.enqueue("add", "--args", "[1]")
-    assert "? queued" in plain_shell.ok("tasks", "list", PYTHONIOENCODING="ascii").out
+def test_a_pipe_that_knows_no_symbols_gets_question_marks(inner_shell: Shell) -> None:
+    inner_shell.enqueue("add", "--args", "[1]")
+    assert "? queued" in inner_shell.ok("tasks", "list", PYTHONIOENCODING="ascii").out
 
 
 def on_terminal(shell: Shell, *words: str, columns: int) -> list[str]:
@@ -130,36 +130,36 @@ def _read_to_the_end(descriptor: int) -> str:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_behind_the_output_is_one_sentence(plain_shell: Shell) -> None:
-    plain_shell.enqueue("add", "--args", "[1]")
+def test_a_full_disk_behind_the_output_is_one_sentence(inner_shell: Shell) -> None:
+    inner_shell.enqueue("add", "--args", "[1]")
     with Path("/dev/full").open("w") as full:
-        listing = plain_shell.start("tasks", "list", stdout=full, stderr=subprocess.PIPE)
+        listing = inner_shell.start("tasks", "list", stdout=full, stderr=subprocess.PIPE)
         _, said = listing.communicate(timeout=60)
     assert listing.returncode == 1
     assert said == "error: standard output cannot be written: No space left on device\n"
 
 
-def test_a_terminal_of_80_columns_gets_lines_of_80(plain_shell: Shell) -> None:
+def test_a_terminal_of_80_columns_gets_lines_of_80(inner_shell: Shell) -> None:
     long = "x" * 60 + "\\n" + "y" * 60
     tasks = [
-        plain_shell.enqueue("add", "--args", "[1]"),
-        plain_shell.enqueue("fail", "--args", f'["{long}"]'),
+        inner_shell.enqueue("add", "--args", "[1]"),
+        inner_shell.enqueue("fail", "--args", f'["{long}"]'),
     ]
-    plain_shell.ok("worker", APP, "--burst")
-    title, *rows = on_terminal(plain_shell, "tasks", "list", columns=80)
+    inner_shell.ok("worker", APP, "--burst")
+    title, *rows = on_terminal(inner_shell, "tasks", "list", columns=80)
     assert title.split() == ["id", "task", "queue", "state"]
     assert [row.split()[0] for row in rows] == tasks[::-1]
     assert rows[0].endswith("✕ failed")
     assert "tests.cli.shop.fail" in rows[0]
 
-    title, row = on_terminal(plain_shell, "dead", "list", columns=80)
+    title, row = on_terminal(inner_shell, "dead", "list", columns=80)
     assert title.split() == ["id", "task", "queue", "error"]
     assert row.startswith(tasks[1])
     assert row.endswith("…")
     assert len(row) == 80
 
     for columns in (60, 100, 200):
-        for line in on_terminal(plain_shell, "dead", "list", columns=columns):
+        for line in on_terminal(inner_shell, "dead", "list", columns=columns):
             assert len(line) <= max(columns, 36 + 2 * 18)
 
 

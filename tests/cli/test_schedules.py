@@ -42,24 +42,24 @@ def test_a_schedule_from_its_making_to_its_end(shell: Shell) -> None:
     assert [info["name"] for info in shell.ok("schedules", "list", "--json").json] == ["nightly"]
 
 
-def test_previews_what_is_not_there_yet(plain_shell: Shell) -> None:
-    done = plain_shell.ok("schedules", "preview", "--cron", "0 9 * * *", "--tz", "Asia/Tokyo")
+def test_previews_what_is_not_there_yet(inner_shell: Shell) -> None:
+    done = inner_shell.ok("schedules", "preview", "--cron", "0 9 * * *", "--tz", "Asia/Tokyo")
     lines = done.out.splitlines()
     assert len(lines) == 6
     assert all(line.endswith("09:00:00 +0900") for line in lines[1:])
-    found = plain_shell.ok("schedules", "preview", "--every", "60", "--count", "3", "--json").json
+    found = inner_shell.ok("schedules", "preview", "--every", "60", "--count", "3", "--json").json
     assert [fire["at"] % 60 for fire in found] == [0, 0, 0]
-    create(plain_shell, "s", APP, "add", "--args", "[1]", "--cron", "@hourly")
-    assert len(plain_shell.ok("schedules", "preview", "s", "--json").json) == 5
+    create(inner_shell, "s", APP, "add", "--args", "[1]", "--cron", "@hourly")
+    assert len(inner_shell.ok("schedules", "preview", "s", "--json").json) == 5
 
 
-def test_what_is_wrong_is_one_sentence(plain_shell: Shell) -> None:
+def test_what_is_wrong_is_one_sentence(inner_shell: Shell) -> None:
     def wrong(code: int, part: str, *words: str) -> None:
-        ran = plain_shell("schedules", *words)
+        ran = inner_shell("schedules", *words)
         assert ran.code == code
         assert part in ran.sentence
 
-    create(plain_shell, "nightly", APP, "add", "--args", "[1]", "--cron", "@daily")
+    create(inner_shell, "nightly", APP, "add", "--args", "[1]", "--cron", "@daily")
     wrong(4, "did you mean nightly", "show", "nightl")
     wrong(4, "no schedule is named", "delete", "x")
     wrong(2, "never fires", "preview", "--cron", "0 0 30 2 *")

@@ -1,14 +1,25 @@
-"""Every command once, on every store, in the order a person would use them."""
+"""Every command once, on every store, in the order a person would use them; on SQLite by processes,
+as a person runs them."""
 
 import json
 import signal
 import subprocess
 
+import pytest
+
 from tests.cli.conftest import APP, Shell
 from tests.worker.harness import eventually
 
 
-def test_from_enqueue_to_the_result_and_the_dead_letters(shell: Shell) -> None:
+@pytest.fixture
+def whole_shell(shell: Shell) -> Shell:
+    """A shell on every store; on SQLite every command is a process of its own."""
+    url = shell.environment["CONVEYOR_URL"]
+    return Shell(url, shell.folder) if url.startswith("sqlite") else shell
+
+
+def test_from_enqueue_to_the_result_and_the_dead_letters(whole_shell: Shell) -> None:
+    shell = whole_shell
     added = shell.enqueue("add", "--args", "[40]", "--kwargs", '{"b": 2}', "--priority", "high")
     failing = shell.enqueue("tests.cli.shop.fail", "--args", '["no such person"]')
     keyed = shell.enqueue("add", "--args", "[1]", "--key", "k", "--delay", "3600")
