@@ -38,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in getattr(item, "fixturenames", ()):
             if name in _STORE_OF_FIXTURE:
                 item.add_marker(_STORE_OF_FIXTURE[name])
+    # Shuffled already; what is slow begins first, so that none of it is left for the end, when
+    # only one process of the suite has something to do.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(wrapper=True)

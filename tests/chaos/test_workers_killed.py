@@ -40,6 +40,7 @@ async def test_children_killed_at_random(
     assert (counts.ok, counts.lost, counts.unexpected, code) == (TASKS, 0, [], 0), counts
 
 
+@pytest.mark.slow
 async def test_a_whole_worker_killed(
     broker_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

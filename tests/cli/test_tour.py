@@ -18,6 +18,7 @@ def whole_shell(shell: Shell) -> Shell:
     return Shell(url, shell.folder) if url.startswith("sqlite") else shell
 
 
+@pytest.mark.slow
 def test_from_enqueue_to_the_result_and_the_dead_letters(whole_shell: Shell) -> None:
     shell = whole_shell
     added = shell.enqueue("add", "--args", "[40]", "--kwargs", '{"b": 2}', "--priority", "high")
@@ -94,6 +95,7 @@ def test_queues_are_paused_and_resumed(shell: Shell) -> None:
     assert shell.ok("tasks", "show", task, "--json").json["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_worker_is_told_what_to_do(shell: Shell) -> None:
     missing = shell("workers", "pause", "nobody")
     assert missing.code == 4

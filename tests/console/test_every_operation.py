@@ -113,6 +113,7 @@ def addresses(template: str, parameters: Sequence[dict[str, Any]]) -> Iterator[s
                 yield filled(template, text)
 
 
+@pytest.mark.slow
 async def test_every_answer_is_one_that_is_written_down(
     app: FastAPI, admin: Api, clock: TestClock
 ) -> None:

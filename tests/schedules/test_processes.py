@@ -98,6 +98,7 @@ async def test_a_deploy_deletes_what_its_code_no_longer_declares(
 
 
 @pytest.mark.chaos
+@pytest.mark.slow
 async def test_keepers_that_are_killed_fire_every_time_once(broker_url: str) -> None:
     """Three processes, one of them killed after every few fires: nothing is lost or doubled."""
     url = broker_url + ("&durability=fast" if broker_url.startswith("redis") else "")
