@@ -136,7 +136,7 @@ async def retry_edited(task_id: TaskId, body: Edited, who: Managing, request: Re
 
 @router.post("/{task_id}/run-now", responses=problems(404, 409))
 async def run_now(task_id: TaskId, who: Managing, request: Request) -> Done:
-    """Make a scheduled task due now."""
+    """Make a scheduled task due now; its `state` may be `scheduled` for a moment yet."""
     return await acting.run_now(console_of(request), task_id)
 
 
