@@ -165,9 +165,10 @@ class Conveyor(Connections, Scheduling):
 
     # -- enqueueing
 
-    async def dispatch(self, call: BoundTask[T]) -> TaskHandle[T]:
-        """Enqueue one bound call."""
-        (task,) = await self._new_tasks([call])
+    async def dispatch(self, call: BoundTask[T], *, task_id: str | None = None) -> TaskHandle[T]:
+        """Enqueue one bound call; under an id of one's own (a UUID whose first 48 bits are the
+        milliseconds of now) again and again without another task."""
+        (task,) = await self._new_tasks([call], task_id)
         session = self._session_of([call])
         pushed = await (self._push if session is None else self._push_within(session))(task)
         created = created_or_raise(pushed, task.task)
@@ -278,8 +279,10 @@ class Conveyor(Connections, Scheduling):
         """Return a handle of a run by its id."""
         return WorkflowHandle(run_id, self, decode_plain)
 
-    async def _new_tasks(self, calls: Sequence[BoundTask[Any]]) -> list[NewTask]:
-        tasks = [self._new_task(call) for call in calls]
+    async def _new_tasks(
+        self, calls: Sequence[BoundTask[Any]], task_id: str | None = None
+    ) -> list[NewTask]:
+        tasks = [self._new_task(call, task_id) for call in calls]
         wraps = self.packing.wraps
         if not any(
             wraps(new.task, call.definition) for call, new in zip(calls, tasks, strict=True)
@@ -298,9 +301,9 @@ class Conveyor(Connections, Scheduling):
             for call, new in zip(calls, tasks, strict=True)
         ]
 
-    def _new_task(self, call: BoundTask[Any]) -> NewTask:
+    def _new_task(self, call: BoundTask[Any], task_id: str | None = None) -> NewTask:
         return new_task(
-            new_id(),
+            task_id or new_id(),
             call.definition.name,
             call.options,
             call.args,

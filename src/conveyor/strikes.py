@@ -38,19 +38,20 @@ async def strike(
     until: float | timedelta | datetime | None = None,
     reason: str = "",
     by: str = "",
+    strike_id: str | None = None,
 ) -> Strike:
     """Hold back tasks for which everything given holds.
 
     `name` is that of a task definition (`*` and `?` stand for any letters), `where` are comparisons
     such as `"customer_id == 7"` of an argument with a JSON value; `until` is seconds or a timedelta
     from now, an aware datetime, or None for until it is lifted. Workers hear of it within a second.
-    Raises `InvalidOption`.
+    Under a `strike_id` of one's own a repeat is no other strike. Raises `InvalidOption`.
     """
     if isinstance(where, str):
         raise InvalidOption(f"where={where!r}: a list of comparisons, [{where!r}]")
     now = app.clock.time()
     made = Strike(
-        id=new_id(),
+        id=strike_id or new_id(),
         name=None if name is None else stored_text(name, "name"),
         queue=None if queue is None else queue_name(queue),
         where=tuple(Comparison.parse(stored_text(text, "where")) for text in where),
@@ -61,8 +62,7 @@ async def strike(
     )
     broker = await _broker(app)
     await forget_strikes(broker, now)
-    await put_strike(broker, made)
-    return made
+    return await put_strike(broker, made)
 
 
 async def strikes(app: Conveyor) -> list[Strike]:

@@ -19,6 +19,7 @@ from conveyor_console.auth.tokens import Tokens
 from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from conveyor_console.db.epoch import Epoch
+from conveyor_console.db.firsts import Firsts
 from conveyor_console.history.recorder import Recorder
 from conveyor_console.kit.addresses import Addresses
 from conveyor_console.kit.clock import Clock
@@ -64,6 +65,7 @@ class Console:
         self.tokens = Tokens(settings.secret, settings.access_seconds)
         self.passwords = passwords
         self.throttle = Throttle(self.database, clock)
+        self.firsts = Firsts(self.database, clock, new_id)
         self.sessions = Sessions(self.tokens, settings.refresh_seconds, settings.session_seconds)
         self.gate = Gate(Principals(self.database, self.epoch, self.tokens), settings.secret, clock)
         self.recorder = Recorder(queue, self.database, clock, new_id, settings.history_days)

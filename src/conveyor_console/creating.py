@@ -11,13 +11,15 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from conveyor.errors import BrokerError, ConveyorError
 from conveyor_console.audit.trail import trail_of
 from conveyor_console.auth.access import must_have
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.console import Console
-from conveyor_console.db.idempotency import Claim, IdempotencyRow, answered, claim, release
+from conveyor_console.db.idempotency import Claim, IdempotencyRow, answered, claim, leave, release
 from conveyor_console.deps import console_of
 from conveyor_console.kit import idempotency
 from conveyor_console.kit.problems import Problem, problems
@@ -28,10 +30,18 @@ _NEEDED = "needed"
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+def effect_id(request: Request) -> str:
+    """Return the id of what a request makes in the queue: a repeat under the same
+    `Idempotency-Key` has the same, so that the queue makes it once, whatever died in between."""
+    found: str | None = getattr(request.state, "effect_id", None)
+    return console_of(request).new_id() if found is None else found
+
+
 class Creating(APIRoute):
     """A route that answers a repeated request with its first answer, and has one effect. Give it
     as `route_class` of a router: it looks at POSTs that answer 201. The answer is kept in the
-    transaction of `Writing`, so that a crash leaves both or neither."""
+    transaction of `Writing`, so that a crash leaves both or neither; what is made in the queue has
+    the id `effect_id`, so that a crash leaves it to a repeat that changes nothing."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if self.creates(options.get("methods"), options.get("status_code")):
@@ -73,20 +83,33 @@ async def _once(request: Request, handler: Handler, key: str) -> Response:
     asked = idempotency.fingerprint(secret, request.url.query.encode(), await request.body())
     async with console.database.writing() as db:
         before = await claim(db, claimed, asked, console.clock.now())
-    if before is not None:
+    if isinstance(before, IdempotencyRow):
         request.state.principal = principal
         return _again(request, console, before, asked)
+    request.state.effect_id = idempotency.effect_id(claimed.id, before)
     try:
         response = await handler(request)
         await _keep(request, console, claimed, response)
-    except Exception:
+    except Exception as exc:
         if (changes := getattr(request.state, "changes", None)) is not None:
             # Its transaction ends only behind us, and on SQLite there is one writer at a time.
             await changes.rollback()
         async with console.database.writing() as db:
-            await release(db, claimed)
+            if _had_no_effect(exc):
+                await release(db, claimed)
+            else:
+                await leave(db, claimed, console.clock.now())
         raise
     return response
+
+
+def _had_no_effect(exc: Exception) -> bool:
+    """Whether a request was refused before it did anything."""
+    if isinstance(exc, Problem):
+        return exc.status < 500
+    if isinstance(exc, ConveyorError):
+        return not isinstance(exc, BrokerError)
+    return isinstance(exc, RequestValidationError)
 
 
 def _again(request: Request, console: Console, row: IdempotencyRow, asked: str) -> Response:

@@ -8,7 +8,7 @@ from conveyor import Conveyor
 from conveyor.inspect import WorkerInfo
 from conveyor_console.alerts import measures
 from conveyor_console.alerts.alerting import Alerting
-from conveyor_console.alerts.measures import WINDOW, Roll
+from conveyor_console.alerts.measures import FORGOTTEN, WINDOW, Roll
 from tests.console.conftest import Api, TestClock
 
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
@@ -97,3 +97,10 @@ def test_a_worker_that_stops_is_not_lost_and_one_that_dies_is() -> None:
     assert roll.lost([worker("b", 15)], 5) == 0  # a gave its lease back
     assert roll.lost([], 16) == 1
     assert roll.lost([], 16 + WINDOW) == 0
+
+
+def test_who_leads_again_calls_nobody_lost_that_left_meanwhile() -> None:
+    worker = WorkerInfo(id="a", host="h", pid=1, started_at=0, lease_until=15)
+    roll = Roll()
+    assert roll.lost([worker], 5) == 0
+    assert roll.lost([], 5 + FORGOTTEN + 1) == 0

@@ -352,3 +352,21 @@ async def test_one_poisoned_note_fails_alone(
     await alerting.round()
     rows = {one["channel_id"]: one for one in (await operator.call("GET", path))["items"]}
     assert [rows[one]["state"] for one in channels] == ["delivered", "delivered"]
+
+
+async def test_a_channel_that_was_disabled_is_told_nothing_more(
+    operator: Api, alerting: Alerting, receiver: Receiver
+) -> None:
+    channel = await _channel(operator, receiver)
+    rule = {**RULE, "threshold": -1, "for_seconds": 0, "channels": [channel]}
+    await operator.call("POST", "/alerts/rules", 201, json=rule)
+    await alerting.evaluate()
+    path = f"/alerts/channels/{channel}"
+    body = {"name": "w", "kind": "webhook", "target": receiver.url, "enabled": False}
+    await operator.call("PUT", path, json=body, headers={"If-Match": "*"})
+    await alerting.deliver()
+    await alerting.round()
+    assert receiver.got == []
+    (alert,) = (await operator.call("GET", "/alerts"))["items"]
+    (told,) = (await operator.call("GET", f"/alerts/{alert['id']}/deliveries"))["items"]
+    assert (told["state"], told["error"]) == ("failed", "the channel is disabled")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from conveyor import Conveyor
 from conveyor_console.console import Console
 from conveyor_console.history.buckets import bucket_of, percentile, upper_bound
+from conveyor_console.history.models import Failure
 from conveyor_console.history.rollups import Sums
 from tests.console.conftest import Api
 from tests.console.history_kit import shop
@@ -77,6 +78,11 @@ async def test_failures_by_kind(viewer: Api) -> None:
     assert (second["number"], second["queues"]) == (1, ["mail"])
     answer = await viewer.call("GET", "/analytics/failures", params={**WIDE, "queue": "mail"})
     assert len(answer["items"]) == 1
+    minutes = {"from": "2026-11-27T11:20:00Z", "to": "2026-11-27T11:40:00.2Z", "bucket": 60}
+    answer = await viewer.call("GET", "/analytics/failures", params=minutes)
+    assert (answer["start"], answer["end"]) == ("2026-11-27T11:00:00Z", "2026-11-27T12:00:00Z")
+    answer = await viewer.call("GET", "/analytics/throughput", params=minutes)
+    assert (answer["start"], answer["end"]) == ("2026-11-27T11:20:00Z", "2026-11-27T11:41:00Z")
 
 
 @pytest.mark.usefixtures("worked")
@@ -141,3 +147,21 @@ def test_buckets_are_exact_to_nine_percent() -> None:
     assert percentile({}, 0.5) is None
     assert percentile({1: 98, 9: 2}, 0.5) == percentile({1: 1}, 0.5)
     assert percentile({1: 98, 9: 2}, 0.99) == percentile({9: 1}, 0.5)
+
+
+async def test_every_kind_of_error_has_its_latest_message(viewer: Api, console: Console) -> None:
+    rows = [
+        Failure(
+            hour=480_000 + hour, fingerprint=kind, queue="q", name="n", number=number,
+            error_type=kind.upper(), error=f"{kind} {hour}", task_id=f"{kind}{hour:05}",
+        )
+        for kind, hours, number in (("rare", 1, 5_999), ("zeal", 6_000, 1))
+        for hour in range(hours)
+    ]  # fmt: skip
+    async with console.database.writing() as db:
+        db.add_all(rows)
+    found = (await viewer.call("GET", "/analytics/failures", params=WIDE))["items"]
+    assert [(one["fingerprint"], one["error_type"], one["error"]) for one in found] == [
+        ("zeal", "ZEAL", "zeal 5999"),
+        ("rare", "RARE", "rare 0"),
+    ]

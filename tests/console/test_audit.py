@@ -167,7 +167,7 @@ async def test_routes_note_what_they_did_in_their_transaction(
     await admin.call("DELETE", f"/users/{user['id']}", 204)
     invited = await admin.call("POST", "/invitations", 201, json={"email": "a@example.com"})
     await admin.call("DELETE", f"/invitations/{invited['invitation']['id']}", 204)
-    (session,) = await operator.call("GET", "/auth/sessions")
+    (session,) = (await operator.call("GET", "/auth/sessions"))["items"]
     change = {"current": PASSWORD, "new": "another one of some length"}
     await operator.call("POST", "/auth/password", 204, json=change)
     await operator.call("DELETE", f"/auth/sessions/{session['id']}", 204)

@@ -11,6 +11,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import select, update
 
 from conveyor import Conveyor
+from conveyor.strikes import strikes
+from conveyor.workflows import runs
 from conveyor_console.auth.models import Role
 from conveyor_console.console import Console
 from conveyor_console.creating import Creating
@@ -47,6 +49,8 @@ async def test_a_task_is_enqueued_once(operator: Api, queue: Conveyor) -> None:
     assert first["id"] == second["id"]
     other = {**GREET, "args": ["Eve"]}
     await operator.call("POST", "/tasks", 409, json=other, headers=KEY)
+    for change in ({"queue": "mail"}, {"name": "shop.fail"}):
+        await operator.call("POST", "/tasks", 409, json={**GREET, **change}, headers=KEY)
     assert sum((await (await queue.inspector()).counts()).values()) == 1
 
 
@@ -61,6 +65,8 @@ async def test_many_tasks_are_enqueued_once(operator: Api, queue: Conveyor) -> N
     first = await operator.call("POST", "/tasks/bulk", 201, json=body, headers=KEY)
     second = await operator.call("POST", "/tasks/bulk", 201, json=body, headers=KEY)
     assert [one["id"] for one in first["items"]] == [one["id"] for one in second["items"]]
+    other = {"tasks": [{**one, "queue": "mail"} for one in body["tasks"]]}
+    await operator.call("POST", "/tasks/bulk", 409, json=other, headers=KEY)
     assert sum((await (await queue.inspector()).counts()).values()) == 20
 
 
@@ -196,3 +202,59 @@ async def test_a_key_is_forgotten_after_a_day(
     clock.advance(86_400)
     second = await program.call("POST", "/invitations", 201, json={"email": "a@b.org"}, headers=KEY)
     assert first["token"] != second["token"]
+
+
+async def test_an_effect_in_the_queue_whose_answer_was_lost_is_one_effect(
+    operator: Api, queue: Conveyor, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await console.rest()
+    greet = queue.definitions["shop.greet"]
+    waiting, dead = await greet.enqueue("now"), await greet.with_options(delay=60).enqueue("late")
+    await dead.cancel("no need")
+    await queue.schedules.create("hourly", greet.bind("Ada"), every=3_600)
+    node = {"name": "hello", "task": "shop.greet", "args": ["Ada"]}
+    requests = (
+        (f"/tasks/{dead.id}/retry-edited", {"args": ["other"]}),
+        (f"/tasks/{waiting.id}/reschedule", {"delay": 60}),
+        ("/schedules/hourly/run", None),
+        ("/workflows", {"definition": {"name": "one", "nodes": [node]}}),
+        ("/strikes", {"queue": "mail"}),
+    )
+
+    async def crash(*_: object) -> bool:
+        raise OSError("the machine is gone")
+
+    after = (0, 0, 0)
+
+    async def there() -> tuple[int, int, int]:
+        counts = await (await queue.inspector()).counts()
+        return sum(counts.values()), len(await strikes(queue)), len(await runs(queue))
+
+    for path, body in requests:
+        with monkeypatch.context() as patched:
+            patched.setattr("conveyor_console.creating.answered", crash)
+            await operator.call("POST", path, 500, json=body, headers=KEY)
+        after = await there()
+        first = await operator.call("POST", path, 201, json=body, headers=KEY)
+        assert await operator.call("POST", path, 201, json=body, headers=KEY) == first
+        assert await there() == after
+    assert after == (6, 1, 1)
+
+
+async def test_a_move_that_was_cut_off_in_the_middle_is_ended_by_its_repeat(
+    operator: Api, queue: Conveyor, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await console.rest()
+    waiting = await queue.definitions["shop.greet"].enqueue("now")
+    path, body = f"/tasks/{waiting.id}/reschedule", {"delay": 60}
+
+    async def crash(*_: object, **__: object) -> None:
+        raise OSError("the machine is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "dispatch", crash)
+        await operator.call("POST", path, 500, json=body, headers=KEY)
+    assert (await waiting.status()).value == "cancelled"
+    await operator.call("POST", path, 409, json=body, headers={"Idempotency-Key": "another"})
+    made = await operator.call("POST", path, 201, json=body, headers=KEY)
+    assert (await queue.handle(made["id"]).info()).state.value == "scheduled"

@@ -127,8 +127,8 @@ async def test_bad_strikes_get_a_sentence(operator: Api, body: dict[str, Any], w
     assert words in (await operator.call("POST", "/strikes", 422, json=body))["detail"]
 
 
-async def test_the_doctor_finds_nothing(viewer: Api) -> None:
-    assert await viewer.call("GET", "/system/doctor") == {
+async def test_the_doctor_finds_nothing(operator: Api) -> None:
+    assert await operator.call("GET", "/system/doctor") == {
         "healthy": True,
         "violations": [],
         "overdue_schedules": [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
@@ -145,3 +146,19 @@ async def test_who_does_not_listen_or_talks_nonsense_gets_nothing(receiver: Rece
     with pytest.raises(NotSent, match="no address"):
         await Outgoing(resolve=nowhere).post("http://nowhere.test/", b"", {})
     await asyncio.sleep(0)
+
+
+async def test_certificates_are_read_once(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def create(**_: object) -> ssl.SSLContext:
+        made.append(ssl.create_default_context())
+        return made[-1]
+
+    monkeypatch.setattr("httpx.create_ssl_context", create)
+    sender = _to(receiver)
+    for _ in range(3):
+        await sender.post(receiver.url, b"x", {})
+    assert (len(receiver.got), len(made)) == (3, 1)

@@ -34,7 +34,7 @@ async def a_key(api: Api) -> str:
 
 
 async def a_session(api: Api) -> str:
-    return str((await api.call("GET", "/auth/sessions"))[0]["id"])
+    return str((await api.call("GET", "/auth/sessions"))["items"][0]["id"])
 
 
 async def a_view(api: Api) -> str:
@@ -100,7 +100,7 @@ async def own(api: Api) -> list[Any]:
     views = (await api.call("GET", "/saved-views"))["items"]
     keys = (await api.call("GET", "/api-keys"))["items"]
     sessions = await api.call("GET", "/auth/sessions")
-    return [views, keys, [one["id"] for one in sessions]]
+    return [views, keys, [one["id"] for one in sessions["items"]]]
 
 
 async def test_things_of_another_user_are_not_there(

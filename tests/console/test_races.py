@@ -206,8 +206,8 @@ async def test_what_locks_users_and_theirs_locks_in_one_order(
     granted = await Api(app).call("POST", "/auth/login", json=body)
     refresh = {"refresh_token": granted["refresh_token"]}
     await Api(app).call("POST", "/auth/refresh", json=refresh)
-    other = await Api(app, granted["access_token"]).call("GET", "/auth/sessions")
-    ending = next(one["id"] for one in other if not one["current"])
+    found = await Api(app, granted["access_token"]).call("GET", "/auth/sessions")
+    ending = next(one["id"] for one in found["items"] if not one["current"])
     any_version = {"If-Match": "*"}
     taken.clear()
     await operator.call("DELETE", f"/api-keys/{made}", 204)

@@ -13,11 +13,11 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import select, update
 
 from conveyor_console.auth.accounts import normal_email
-from conveyor_console.auth.models import Role, Session, User
+from conveyor_console.auth.models import RefreshToken, Role, Session, User
 from conveyor_console.auth.tokens import digest_of
 from conveyor_console.console import Console
 from conveyor_console.db import epoch
-from tests.console.conftest import PASSWORD, SECRET, Api, TestClock
+from tests.console.conftest import PASSWORD, SECRET, Api, TestClock, signed_in
 
 ADA = {"email": "admin@example.com", "password": PASSWORD}
 
@@ -337,7 +337,10 @@ async def test_sessions_can_be_seen_and_ended(
     app: FastAPI, granted: dict[str, Any], admin: Api, viewer: Api
 ) -> None:
     ada = Api(app, granted["access_token"])
-    mine = await ada.call("GET", "/auth/sessions")
+    page = await ada.call("GET", "/auth/sessions?limit=1")
+    rest = await ada.call("GET", "/auth/sessions", params={"cursor": page["next_cursor"]})
+    mine = page["items"] + rest["items"]
+    assert (len(page["items"]), len(mine), rest["next_cursor"]) == (1, 2, None)
     assert [one["current"] for one in mine].count(True) == 1
     (other,) = [one["id"] for one in mine if not one["current"]]
     await viewer.call("DELETE", f"/auth/sessions/{other}", 404)
@@ -378,3 +381,15 @@ async def test_a_forwarded_address_of_nobody_we_trust_changes_nothing(
     await nobody.call(
         "POST", "/auth/login", 429, json=ADA, headers={"X-Forwarded-For": "203.0.113.99"}
     )
+
+
+async def test_sessions_that_are_over_are_forgotten_at_the_next_sign_in(
+    operator: Api, admin: Api, app: FastAPI, console: Console, clock: TestClock
+) -> None:
+    clock.advance(console.settings.session_seconds)
+    await signed_in(app, Role.OPERATOR)
+    async with console.database.reading() as db:
+        sessions = (await db.scalars(select(Session))).all()
+        tokens = (await db.scalars(select(RefreshToken))).all()
+    assert len(sessions) == 2  # the new one, and that of the administrator, who stays away
+    assert {one.session_id for one in tokens} == {one.id for one in sessions}

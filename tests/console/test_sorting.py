@@ -84,8 +84,21 @@ async def test_lists_have_orders(
         await work.stop()
 
 
+def test_waits_that_grow_between_pages_lose_no_queue() -> None:
+    def at(now: float) -> list[QueueInfo]:
+        begins = (("a", 1.0), ("b", 2.0), ("c", 3.0))
+        return [QueueInfo(name=n, waits_since=s, oldest_wait=now - s) for n, s in begins]
+
+    for sort, expected in (("wait", ["c", "b", "a"]), ("-wait", ["a", "b", "c"])):
+        seen, cursor = [], None
+        for now in (10.0, 20.0, 30.0):
+            page, cursor = LISTING.page(at(now), Asked("", sort, cursor, 1), 0.0)
+            seen += [one.name for one in page]
+        assert (seen, cursor) == (expected, None)
+
+
 def test_a_cursor_that_was_tampered_with_is_refused() -> None:
-    rows = [QueueInfo(name=name, oldest_wait=wait) for name, wait in (("a", 1.0), ("b", None))]
+    rows = [QueueInfo(name=name, waits_since=at) for name, at in (("a", 1.0), ("b", None))]
     page, cursor = LISTING.page(rows, Asked("", "wait", None, 1), 0.0)
     assert [one.name for one in page] == ["b"]
     rest, end = LISTING.page(rows, Asked("", "wait", cursor, 1), 0.0)

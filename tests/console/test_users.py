@@ -12,6 +12,7 @@ from conveyor_console.auth.models import Role
 from conveyor_console.console import Console
 from tests.console.conftest import PASSWORD, Api, TestClock, signed_in
 
+_SIGN_IN = {"email": "eve@example.com", "password": PASSWORD}
 EVE = {"email": "eve@example.com", "password": PASSWORD, "name": "Eve", "role": "operator"}
 
 
@@ -225,7 +226,7 @@ async def test_one_who_invites_and_one_who_comes(
 
 
 async def test_an_invitation_can_be_taken_back_and_ends(
-    admin: Api, nobody: Api, clock: TestClock
+    admin: Api, nobody: Api, clock: TestClock, app: FastAPI
 ) -> None:
     first, second = [
         await admin.call("POST", "/invitations", 201, json={"email": f"{name}@example.com"})
@@ -237,6 +238,17 @@ async def test_an_invitation_can_be_taken_back_and_ends(
     await admin.call("DELETE", f"/invitations/{first['invitation']['id']}", 204)
     account = {"email": "a@example.com", "password": PASSWORD, "invitation": first["token"]}
     await nobody.call("POST", "/auth/register", 403, json=account)
+    guest = await admin.call("POST", "/invitations", 201, json={"email": "c@example.com"})
+    host = await admin.call("POST", "/users", 201, json={**EVE, "role": "admin"})
+    user_id = guest["invitation"]["invited_by"]
+    again = Api(app, (await nobody.call("POST", "/auth/login", json=_SIGN_IN))["access_token"])
+    nobody.http.cookies.clear()
+    await changed(again, user_id, {"role": "operator"})
+    account = {"email": "c@example.com", "password": PASSWORD, "invitation": guest["token"]}
+    problem = await nobody.call("POST", "/auth/register", 403, json=account)
+    assert "who made it may invite nobody" in problem["detail"]
+    await changed(again, user_id, {"role": "admin"})
+    assert host["role"] == "admin"
     clock.advance(7 * 86_400)
     account = {"email": "b@example.com", "password": PASSWORD, "invitation": second["token"]}
     await nobody.call("POST", "/auth/register", 403, json=account)

@@ -19,7 +19,7 @@ from conveyor_console.kit.retrying import WAITS
 from conveyor_console.live import notices
 from conveyor_console.webhooks.collecting import Collector
 from conveyor_console.webhooks.delivering import Delivering
-from conveyor_console.webhooks.models import Webhook
+from conveyor_console.webhooks.models import Webhook, WebhookCursor
 from tests.console.conftest import Api, TestClock
 from tests.console.receiver import Got, Receiver, receiving
 from tests.worker.harness import soon
@@ -89,6 +89,25 @@ async def test_the_events_of_a_store_that_began_anew_are_told(
     path = f"/webhooks/{made['webhook']['id']}/deliveries"
     told = [json.loads(one["body"])["data"] for one in (await admin.call("GET", path))["items"]]
     assert [one["tasks"][0]["id"] for one in told] == [others[-1].id, task["id"]]
+
+
+async def test_a_cursor_of_another_store_is_none_of_this_one(
+    admin: Api, hook: dict[str, Any], delivering: Delivering, queue: Conveyor, console: Console
+) -> None:
+    made = await admin.call("POST", "/webhooks", 201, json=hook)
+    task = await admin.call("POST", "/tasks", 201, json=GREET)
+    await queue.handle(task["id"]).cancel()
+    await delivering.collect()
+    async with console.database.writing() as db:
+        (cursor,) = await db.scalars(select(WebhookCursor))
+        mine, cursor.store, cursor.events = cursor.store, "another", ""
+    await delivering.collect()
+    async with console.database.reading() as db:
+        (cursor,) = await db.scalars(select(WebhookCursor))
+    assert len(mine) == 36
+    assert (cursor.store, cursor.events) == (mine, await (await queue.inspector()).newest())
+    path = f"/webhooks/{made['webhook']['id']}/deliveries"
+    assert (await admin.call("GET", path))["items"] == []
 
 
 async def test_what_is_long_past_is_no_news(

@@ -292,3 +292,12 @@ def test_it_drags_in_no_store_and_no_web_framework() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_who_waits_a_second_waits_a_second_also_when_the_console_is_down() -> None:
+    clock = Clock()
+    fake = Fake(*(httpx.ConnectError("refused") for _ in range(20)))
+    with pytest.raises(RemoteUnavailable):
+        client(fake, clock).result(ID, timeout=1)
+    assert clock.passed <= 1
+    assert fake.asked[0].extensions["timeout"]["read"] == 1

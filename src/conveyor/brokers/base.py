@@ -320,6 +320,8 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     oldest_wait: float | None = None
     """Seconds the longest-waiting queued task has been available (heads only)."""
+    waits_since: float | None = None
+    """When that began, epoch seconds: the same at every look."""
     pause: Pause | None = None
     by_priority: dict[int, int] = {}
     """Queued tasks by priority. Of Redis those of the plain line only: the rest of `queued` waits

@@ -28,9 +28,12 @@ def held_by(strike_id: str) -> str:
     return f"strike {strike_id}"
 
 
-async def put_strike(broker: Broker, strike: Strike) -> None:
-    """Store a new strike."""
-    await broker.documents.put(_KIND, strike.id, msgspec.msgpack.encode(strike), 0)
+async def put_strike(broker: Broker, strike: Strike) -> Strike:
+    """Store a new strike; returns the one that there is under its id now."""
+    if not await broker.documents.put(_KIND, strike.id, msgspec.msgpack.encode(strike), 0):
+        found = await broker.documents.get(_KIND, [strike.id])
+        return _decode(found[strike.id].body) if found else strike
+    return strike
 
 
 async def list_strikes(broker: Broker) -> list[Strike]:

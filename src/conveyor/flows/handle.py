@@ -30,10 +30,15 @@ _FIRST_LOOK, _LONGEST_PAUSE = 0.002, 0.1
 
 
 async def begin(
-    home: Home, graph: Graph, inputs: dict[str, Any], decoded: Callable[[bytes], Any] = decode
+    home: Home,
+    graph: Graph,
+    inputs: dict[str, Any],
+    decoded: Callable[[bytes], Any] = decode,
+    *,
+    run_id: str | None = None,
 ) -> WorkflowHandle[Any]:
-    """Store a run of a graph and start its roots."""
-    known = await launch(await _runs_of(home), graph, inputs)
+    """Store a run of a graph and start its roots; one that is there already is left alone."""
+    known = await launch(await _runs_of(home), graph, inputs, run_id)
     return WorkflowHandle(known.run.id, home, decoded)
 
 
@@ -41,14 +46,19 @@ async def _runs_of(home: Home) -> Runs:
     return Runs((await home.client()).broker, home.clock, Code(home.definitions, home.packing))
 
 
-async def launch(runs: Runs, graph: Graph, inputs: dict[str, Any]) -> Known:
-    """Store a run of a graph and start its roots."""
+async def launch(
+    runs: Runs, graph: Graph, inputs: dict[str, Any], run_id: str | None = None
+) -> Known:
+    """Store a run of a graph and start its roots; one that is there already is left alone."""
     if missing := inputs_of(graph) - inputs.keys():
         raise InvalidArguments(
             f"workflow {graph.name!r} needs the inputs {', '.join(sorted(missing))}; "
             "nothing was enqueued"
         )
-    run_id = new_id()
+    if run_id is None:
+        run_id = new_id()
+    elif there := await runs.load([run_id], fresh=0.0):
+        return there[run_id]
     run = Run(
         id=run_id,
         name=graph.name,

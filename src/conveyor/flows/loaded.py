@@ -43,6 +43,11 @@ class Definition:
         """Store a run and start its first nodes, as `Workflow.enqueue` does."""
         return await begin(self._home, self._graph, inputs)
 
+    async def enqueue_as(self, run_id: str, /, **inputs: Any) -> WorkflowHandle[Any]:
+        """Do what `enqueue` does under an id of one's own (a UUID whose first 48 bits are the
+        milliseconds of now): a repeat starts no other run."""
+        return await begin(self._home, self._graph, inputs, run_id=run_id)
+
     def _check_calls(self, graph: Graph) -> None:
         for node in graph.nodes:
             self._check_call(graph, node)

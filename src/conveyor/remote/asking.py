@@ -30,6 +30,8 @@ class Ask(NamedTuple):
     idempotency_key: str | None = None
     repeats: bool = True
     """Whether it may be made again when nobody knows whether it was done."""
+    seconds: float | None = None
+    """How long its answer may take; None: as long as that of any request."""
 
 
 class Answer(NamedTuple):

@@ -26,6 +26,8 @@ from conveyor.remote.shapes import Done, Enqueued, NewTask, RemoteTask, TasksMad
 T = TypeVar("T")
 _SOONEST, _LATEST = 0.05, 2.0
 """Seconds between two looks at a task that somebody waits for."""
+_SHORTEST = 1.0
+"""Seconds that an answer may take however little is left: `timeout=0` is one look."""
 
 
 class Calls:
@@ -75,7 +77,7 @@ class Calls:
         `TimeoutError`."""
         began, pause = self._patience.monotonic(), _SOONEST
         while True:
-            task = yield from self.task(task_id)
+            task = yield from self._look(task_id, timeout, began)
             if task.is_final:
                 return _value(task, kind)
             if timeout is not None:
@@ -88,6 +90,15 @@ class Calls:
                 pause = min(pause, left)
             yield Pause(pause)
             pause = min(max(pause, _SOONEST) * 1.5, _LATEST)
+
+    def _look(self, task_id: str, timeout: float | None, began: float) -> Steps[RemoteTask]:
+        """Look at a task, for as long as its waiter still waits."""
+        if timeout is None:
+            return (yield from self.task(task_id))
+        left = max(0.0, timeout - (self._patience.monotonic() - began))
+        patience = self._patience._replace(seconds=min(self._patience.seconds, left))
+        ask = Ask("GET", _path(task_id), seconds=max(left, _SHORTEST))
+        return _read((yield from asked(ask, patience)), RemoteTask)
 
     def cancel(self, task_id: str, reason: str) -> Steps[str]:
         """Cancel a task. Raises `TaskNotFound`, `RemoteError` (409) when it has ended."""

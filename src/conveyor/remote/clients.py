@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from conveyor.core.clock import Clock
 from conveyor.remote.asking import Answer, Ask, Lost, Patience, Pause, Steps
 from conveyor.remote.calling import Calls
-from conveyor.remote.connecting import answer_of, headers_of, library, lost, options_of
+from conveyor.remote.connecting import answer_of, headers_of, library, lost, options_of, seconds_of
 from conveyor.remote.shapes import Enqueued, NewTask, RemoteTask
 from conveyor.system import SystemClock, dice, new_id
 
@@ -47,6 +47,7 @@ class Remote:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         options = options_of(base_url, key, timeout)
+        self._timeout = timeout
         self._http: httpx.Client = library().Client(transport=transport, **options)
         self._calls = Calls(Patience(patience, clock.monotonic, clock.time, dice), new_id)
         self._sleep = sleep
@@ -134,7 +135,11 @@ class Remote:
             return None
         try:
             response = self._http.request(
-                step.method, step.path, content=step.body, headers=headers_of(step)
+                step.method,
+                step.path,
+                content=step.body,
+                headers=headers_of(step),
+                timeout=seconds_of(step, self._timeout),
             )
         except library().RequestError as exc:
             return lost(exc)
@@ -159,6 +164,7 @@ class AsyncRemote:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         options = options_of(base_url, key, timeout)
+        self._timeout = timeout
         self._http: httpx.AsyncClient = library().AsyncClient(transport=transport, **options)
         self._calls = Calls(Patience(patience, clock.monotonic, clock.time, dice), new_id)
         self._sleep = sleep
@@ -232,7 +238,11 @@ class AsyncRemote:
             return None
         try:
             response = await self._http.request(
-                step.method, step.path, content=step.body, headers=headers_of(step)
+                step.method,
+                step.path,
+                content=step.body,
+                headers=headers_of(step),
+                timeout=seconds_of(step, self._timeout),
             )
         except library().RequestError as exc:
             return lost(exc)

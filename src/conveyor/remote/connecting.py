@@ -65,6 +65,11 @@ def headers_of(ask: Ask) -> dict[str, str]:
     return found
 
 
+def seconds_of(ask: Ask, most: float) -> float:
+    """Return how long connecting, sending and each piece of an answer may take."""
+    return most if ask.seconds is None else min(most, ask.seconds)
+
+
 def answer_of(response: httpx.Response) -> Answer:
     """Return a response as the calls read it."""
     return Answer(response.status_code, response.headers, response.content)

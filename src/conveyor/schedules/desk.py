@@ -172,14 +172,18 @@ class Desk:
         """Let it fire again, from now on. Raises `ScheduleNotFound`."""
         return await self._change(name, lambda old: _replace(old, paused=None))
 
-    async def run_now(self, name: str) -> str:
+    async def run_now(self, name: str, *, task_id: str | None = None) -> str:
         """Enqueue its task at once, whatever else runs; returns the task's id. Later fires see it
-        as an earlier one. Raises `ScheduleNotFound`."""
+        as an earlier one. Under an id of one's own a repeat is no other task. Raises
+        `ScheduleNotFound`."""
         kept = await self._find(name)
-        task_id, now = new_id(), self._clock.time()
-        await self._book.remember(
-            name, lambda entry: _replace(entry, running=(*entry.running, task_id)[-BACKLOG:])
-        )
+        task_id, now = task_id or new_id(), self._clock.time()
+
+        def remembered(entry: Entry) -> Entry:
+            others = (one for one in entry.running if one != task_id)
+            return _replace(entry, running=(*others, task_id)[-BACKLOG:])
+
+        await self._book.remember(name, remembered)
         await self._broker.push([NewTask(instance(kept.schedule, task_id, now, now))])
         return task_id
 

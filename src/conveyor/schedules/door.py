@@ -165,9 +165,10 @@ class Schedules:
         """Let it fire again; what fell into the pause is not made up for."""
         return await (await self._desk()).resume(name)
 
-    async def run_now(self, name: str) -> str:
-        """Enqueue its task at once, whatever else runs; returns the task's id."""
-        return await (await self._desk()).run_now(name)
+    async def run_now(self, name: str, *, task_id: str | None = None) -> str:
+        """Enqueue its task at once, whatever else runs; returns the task's id. Under an id of one's
+        own a repeat is no other task."""
+        return await (await self._desk()).run_now(name, task_id=task_id)
 
     async def get(self, name: str) -> ScheduleInfo:
         """Return one as it stands."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.account.schemas import (
     Granted,
@@ -28,6 +29,7 @@ from conveyor_console.auth.access import (
     unauthenticated,
 )
 from conveyor_console.auth.models import Role, Session, User
+from conveyor_console.auth.principals import Principal
 from conveyor_console.auth.schemas import UserOut
 from conveyor_console.auth.sessions import Grant, Origin, ReusedToken
 from conveyor_console.auth.throttle import TooMany
@@ -35,7 +37,9 @@ from conveyor_console.auth.tokens import BadToken
 from conveyor_console.db import epoch
 from conveyor_console.deps import Reading, Writing, changing, console_of
 from conveyor_console.kit.openapi import OPEN
+from conveyor_console.kit.pages import Cursor, Limit, Page, moment_place, page_of
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.sorting import Order, behind
 from conveyor_console.kit.wire import PathId
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/auth", tags=["auth"], responses=problems(401, 403, 422))
 _REFRESH_PATH = "/api/v1/auth"
 _REGISTERING = "register"
+_LATEST_FIRST = Order("used", descending=True)
 
 
 @router.post("/login", responses=problems(429), openapi_extra=OPEN)
@@ -147,7 +152,7 @@ async def logout(myself: Myself, db: Writing, request: Request, response: Respon
 @router.get("/me")
 async def me(myself: Myself, db: Reading, request: Request) -> Me:
     """Who you are and what you may do."""
-    user = await db.get_one(User, myself.user_id)
+    user = await _own(db, myself)
     csrf = myself.session_id and console_of(request).gate.csrf_token(myself.session_id)
     return Me(
         user=UserOut.model_validate(user),
@@ -162,7 +167,7 @@ async def change_password(body: PasswordChange, myself: Myself, request: Request
     console = console_of(request)
     origin = _origin(request, console)
     async with console.database.reading() as db:
-        user = await db.get_one(User, myself.user_id)
+        user = await _own(db, myself)
     async with _a_try(console, user.email, origin):
         if not await console.passwords.matches(body.current, user.password_hash):
             raise Problem(403, "the current password is wrong")
@@ -174,26 +179,30 @@ async def change_password(body: PasswordChange, myself: Myself, request: Request
         note(request, "auth.change_password", _user(user))
         # Changes of users meet at this row first (`users.service`), so none is lost.
         await epoch.advance(db)
-        user = await db.get_one(User, myself.user_id)
+        user = await _own(db, myself)
         user.password_hash, user.updated_at = hashed, now
         await sessions.end(db, "password", now, user_id=user.id, but=myself.session_id)
 
 
 @router.get("/sessions")
-async def list_sessions(myself: Myself, db: Reading, request: Request) -> list[SessionOut]:
+async def list_sessions(
+    myself: Myself, db: Reading, request: Request, *, cursor: Cursor = None, limit: Limit = 50
+) -> Page[SessionOut]:
     """One's own living sessions, the latest first."""
-    now = console_of(request).clock.now()
-    found = await db.scalars(
+    at = (Session.last_used_at, Session.id)
+    mine = (
         select(Session)
         .where(Session.user_id == myself.user_id, Session.revoked_at.is_(None))
-        .where(Session.expires_at > now)
-        .order_by(Session.last_used_at.desc())
-        .limit(200)
+        .where(Session.expires_at > console_of(request).clock.now())
     )
-    return [
+    wanted = behind(mine, _LATEST_FIRST, at, moment_place(cursor)).limit(limit + 1)
+    found = (await db.scalars(wanted)).all()
+    rows, more = page_of(found, limit, lambda one: [one.last_used_at.isoformat(), one.id])
+    items = [
         SessionOut.model_validate(one).model_copy(update={"current": one.id == myself.session_id})
-        for one in found
+        for one in rows
     ]
+    return Page(items=items, next_cursor=more)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=problems(404))
@@ -227,6 +236,14 @@ def _too_many(of_what: str, exc: TooMany) -> Problem:
     seconds = int(exc.seconds) + 1
     detail = f"too many {of_what}: try again in {seconds} s"
     return Problem(429, detail, headers={"Retry-After": str(seconds)})
+
+
+async def _own(db: AsyncSession, myself: Principal) -> User:
+    """Return who asks. Raises `Problem` 401 when they were deleted since they were let in."""
+    user = await db.get(User, myself.user_id)
+    if user is None:
+        raise unauthenticated("this account is gone")
+    return user
 
 
 def _user(user: User | None) -> str:

@@ -94,6 +94,7 @@ class Alerting:
         seen = await look(console.queue, now, changes, self._roll)
         async with console.database.writing() as db:
             self.open = await Evaluation(db, console.new_id, now).run(seen)
+            await queries.give_up_on_disabled(db)
             await bury_all(db)
             if self._evaluations % _PRUNE_EVERY == 0:
                 await notices.prune(db, now)
@@ -109,8 +110,9 @@ class Alerting:
     async def _start_lanes(self) -> None:
         of = AlertDelivery.channel_id == AlertChannel.id
         due = exists().where(of, AlertDelivery.next_at <= self._console.clock.now())
+        ready = select(AlertChannel.id).where(AlertChannel.enabled, due)
         async with self._console.database.reading() as db:
-            self._lanes.start(await db.scalars(select(AlertChannel.id).where(due)))
+            self._lanes.start(await db.scalars(ready))
 
     async def _send(self, channel_id: str, most: int) -> Tried:
         """Tell a channel of what is due."""

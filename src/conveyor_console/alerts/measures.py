@@ -12,6 +12,8 @@ from conveyor.inspect import Event, QueueInfo, WorkerInfo
 
 WINDOW = 300
 """Seconds that rates look back."""
+FORGOTTEN = 15.0
+"""Seconds after a look at the workers that the next one compares with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +113,21 @@ class Window:
 
 class Roll:
     """Remembers which workers there were, to know which are lost: a worker that stops says so by
-    giving its lease back, one that dies is seen with a lease until the lease runs out."""
+    giving its lease back, one that dies is seen with a lease until the lease runs out. Who has not
+    looked for `FORGOTTEN` seconds, as a replica that did not lead, cannot tell one from the other
+    of those that went meanwhile, and says nothing of them."""
 
     def __init__(self) -> None:
         self._leases: dict[str, float] = {}
+        self._looked = 0.0
         self._lost: deque[float] = deque()
 
     def lost(self, workers: Sequence[WorkerInfo], wall: float) -> int:
         """Return how many were lost within the window that ends at `wall` (epoch seconds)."""
         here = {one.id: one.lease_until or wall for one in workers}
+        if wall - self._looked > FORGOTTEN:
+            self._leases = {}
+        self._looked = wall
         for worker, until in self._leases.items():
             # Gone before its lease ran out: it said good-bye.
             if worker not in here and until <= wall:

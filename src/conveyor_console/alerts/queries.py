@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, literal, select
+from sqlalchemy import exists, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -163,10 +163,22 @@ async def due(db: AsyncSession, channel_id: str, now: datetime, limit: int) -> S
         .join(Alert, Alert.id == AlertDelivery.alert_id)
         .join(AlertRule, AlertRule.id == Alert.rule_id)
         .where(AlertDelivery.channel_id == channel_id, AlertDelivery.next_at <= now, ~waits)
+        .where(AlertChannel.enabled)
         .order_by(AlertDelivery.next_at, AlertDelivery.id)
         .limit(limit)
     )
     return found.all()
+
+
+async def give_up_on_disabled(db: AsyncSession) -> None:
+    """End what channels were to be told that are disabled by now: it would be old when they come
+    back, and rules that are deleted wait for it."""
+    disabled = select(AlertChannel.id).where(AlertChannel.enabled.is_(False))
+    await db.execute(
+        update(AlertDelivery)
+        .where(AlertDelivery.next_at.is_not(None), AlertDelivery.channel_id.in_(disabled))
+        .values(state="failed", next_at=None, error="the channel is disabled")
+    )
 
 
 async def must_be_free(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select
@@ -30,6 +30,11 @@ class Range:
     bucket: int = 1
     queue: str | None = None
     name: str | None = None
+
+    def by_hours(self) -> Range:
+        """Return the hours that this touches."""
+        start, end = self.start // _HOUR * _HOUR, -(-self.end // _HOUR) * _HOUR
+        return replace(self, start=start, end=end)
 
     @property
     def span(self) -> int:
@@ -125,24 +130,30 @@ async def failures(session: AsyncSession, asked: Range, limit: int) -> list[dict
 
 
 async def _about(session: AsyncSession, asked: Range, prints: list[str]) -> dict[str, Any]:
-    statement = (
-        select(Failure)
-        .where(Failure.hour >= asked.start // _HOUR, Failure.hour * _HOUR < asked.end)
-        .where(Failure.fingerprint.in_(prints))
-        .order_by(Failure.task_id.desc())
-        .limit(5_000)
+    """Return what the latest task says of each kind, and where the kind was seen. What is read
+    grows with the kinds and their task names and queues, not with the hours."""
+    within = (
+        Failure.hour >= asked.start // _HOUR,
+        Failure.hour * _HOUR < asked.end,
+        Failure.fingerprint.in_(prints),
     )
-    found: dict[str, Any] = {}
-    for row in await session.scalars(statement):
-        about = found.setdefault(
-            row.fingerprint,
-            {"error_type": row.error_type, "error": row.error, "names": set(), "queues": set()},
-        )
-        about["names"].add(row.name)
-        about["queues"].add(row.queue)
-    for fingerprint in prints:
-        blank = {"error_type": "", "error": "", "names": set(), "queues": set()}
-        about = found.setdefault(fingerprint, blank)
+    latest = (
+        func.row_number()
+        .over(partition_by=Failure.fingerprint, order_by=Failure.task_id.desc())
+        .label("place")
+    )
+    columns = (Failure.fingerprint, Failure.error_type, Failure.error, latest)
+    newest = select(*columns).where(*within).subquery()
+    told = select(newest.c.fingerprint, newest.c.error_type, newest.c.error)
+    found: dict[str, Any] = {
+        fingerprint: {"error_type": error_type, "error": error, "names": set(), "queues": set()}
+        for fingerprint, error_type, error in await session.execute(told.where(newest.c.place == 1))
+    }
+    places = select(Failure.fingerprint, Failure.name, Failure.queue).where(*within).distinct()
+    for fingerprint, name, queue in await session.execute(places):
+        found[fingerprint]["names"].add(name)
+        found[fingerprint]["queues"].add(queue)
+    for about in found.values():
         about["names"], about["queues"] = sorted(about["names"]), sorted(about["queues"])
     return found
 

@@ -57,7 +57,7 @@ async def _range(
     step = bucket // 60
     grain = _HOUR if step % _HOUR == 0 else 1
     first = _minutes(begin) // grain * grain
-    last = -(-_minutes(end + timedelta(seconds=59)) // grain) * grain
+    last = -(-_minutes(end, up=True) // grain) * grain
     if (last - first) / step > _MOST_POINTS:
         raise Problem(422, f"more than {_MOST_POINTS:,} points: take a longer bucket")
     return Range(first, last, step, _clean(queue), _clean(task))
@@ -100,7 +100,9 @@ async def by_queue(asked: Asked, db: Reading, limit: Limit = 100) -> Table:
 
 @router.get("/failures")
 async def failures(asked: Asked, db: Reading, limit: Limit = 50) -> Failures:
-    """Kinds of errors, by fingerprint, the most frequent first."""
+    """Kinds of errors, by fingerprint, the most frequent first. They are counted by the hour:
+    `start` and `end` say which."""
+    asked = asked.by_hours()
     found = await queries.failures(db, asked, limit)
     return Failures(
         start=_moment(asked.start),
@@ -140,8 +142,10 @@ def _sane(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _minutes(moment: datetime) -> int:
-    return int((moment - datetime.fromtimestamp(0, UTC)).total_seconds() // 60)
+def _minutes(moment: datetime, *, up: bool = False) -> int:
+    since = moment - datetime.fromtimestamp(0, UTC)
+    whole, rest = divmod(since, timedelta(minutes=1))
+    return whole + (up and rest > timedelta(0))
 
 
 def _moment(minute: int) -> datetime:

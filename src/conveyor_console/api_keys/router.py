@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor_console.api_keys.schemas import KeyMade, KeyOut, NewKey
@@ -27,7 +27,7 @@ from conveyor_console.kit.sorting import Order, behind, cut, order_of, place_in
 from conveyor_console.kit.wire import Line, PathId
 
 MOST = 100
-"""Keys that one user may have at a time."""
+"""Keys that one user may have at a time; what was revoked or has expired does not count."""
 # All of it needs `self`, which is no scope: a key makes no keys.
 router = APIRouter(
     prefix="/api-keys",
@@ -77,7 +77,7 @@ async def create_key(body: NewKey, myself: Myself, db: Writing, request: Request
     console = console_of(request)
     now = console.clock.now()
     _check_scopes(body.scopes, myself)
-    await _check_number(db, myself)
+    await _check_number(db, myself, now)
     new = make_key()
     key = ApiKey(
         id=console.new_id(),
@@ -137,11 +137,12 @@ def _check_scopes(scopes: Sequence[Permission], who: Principal) -> None:
         raise Problem(422, wrong, errors=[at])
 
 
-async def _check_number(db: AsyncSession, who: Principal) -> None:
+async def _check_number(db: AsyncSession, who: Principal, now: datetime) -> None:
     count = await db.scalar(
         select(func.count())
         .select_from(ApiKey)
         .where(ApiKey.user_id == who.user_id, ApiKey.revoked_at.is_(None))
+        .where(or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
     )
     if (count or 0) >= MOST:
         raise Problem(409, f"you have {MOST} keys: revoke one first")

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from conveyor.errors import InvalidOption
 from conveyor_console.auth.models import Invitation, Role, User
 from conveyor_console.auth.passwords import LONGEST, SHORTEST, Passwords
+from conveyor_console.auth.permissions import Permission, allowed
 from conveyor_console.auth.tokens import digest_of
 from conveyor_console.kit.problems import Problem
 
@@ -133,4 +134,12 @@ async def open_invitation(
         raise Problem(403, "this invitation is not valid (any more): ask for a new one")
     if found.email != email:
         raise Problem(403, "this invitation is for another address")
+    host = None if found.invited_by is None else await db.get(User, found.invited_by)
+    if host is None or host.disabled_at is not None or not may_invite(Role(host.role)):
+        raise Problem(403, "this invitation is not valid any more: who made it may invite nobody")
     return found
+
+
+def may_invite(role: Role) -> bool:
+    """Whether users of this role invite others."""
+    return Permission.USERS_MANAGE in allowed(role)

@@ -34,6 +34,8 @@ class Permission(StrEnum):
     WEBHOOKS_MANAGE = "webhooks:manage"
     METRICS_READ = "metrics:read"
     SYSTEM_READ = "system:read"
+    SYSTEM_CHECK = "system:check"
+    """To have the store examined, which reads all that is alive."""
     SYSTEM_MANAGE = "system:manage"
     USERS_MANAGE = "users:manage"
     AUDIT_READ = "audit:read"
@@ -68,6 +70,7 @@ _OPERATOR = _VIEWER | {
     _P.LIMITS_MANAGE,
     _P.ALERTS_MANAGE,
     _P.ALERTS_REPORT,
+    _P.SYSTEM_CHECK,
 }
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -16,6 +16,10 @@ from conveyor_console.db import epoch
 
 GRACE = timedelta(seconds=10)
 """Two tabs may refresh with the same token so far apart: both get the same successor."""
+
+
+_MOST_AT_ONCE = 500
+"""Rows that one sign-in tidies away."""
 
 
 class Origin(NamedTuple):
@@ -78,6 +82,7 @@ class Sessions:
             update(users).where(users.c.id == user.id).values(last_login_at=now)  # type: ignore[arg-type]
         )
         set_committed_value(user, "last_login_at", now)
+        await _forget_expired(db, user.id, now)
         return self._grant(user, session_id, refresh, now, expires)
 
     async def go_on(self, db: AsyncSession, token: str, now: datetime) -> Grant:
@@ -128,6 +133,24 @@ class Sessions:
     ) -> Grant:
         access = self._tokens.access(user.id, session_id, now)
         return Grant(user, session_id, access, refresh, min(expires, now + self._idle))
+
+
+async def _forget_expired(db: AsyncSession, user_id: str, now: datetime) -> None:
+    """Delete sessions of a user that nobody can go on with any more, and such refresh tokens."""
+    # After the user, as who deletes it does; what others hold is left for the next sign-in.
+    mine = select(Session.id).where(Session.user_id == user_id)
+    over = mine.where(Session.expires_at <= now).with_for_update(skip_locked=True)
+    gone = (await db.scalars(over.limit(_MOST_AT_ONCE))).all()
+    if gone:
+        await db.execute(delete(Session).where(Session.id.in_(gone)))
+    stale = (
+        select(RefreshToken.digest)
+        .where(RefreshToken.session_id.in_(mine), RefreshToken.expires_at <= now)
+        .limit(_MOST_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    if used_up := (await db.scalars(stale)).all():
+        await db.execute(delete(RefreshToken).where(RefreshToken.digest.in_(used_up)))
 
 
 async def end(

@@ -45,22 +45,25 @@ class Claim:
 
 async def claim(
     db: AsyncSession, claimed: Claim, request: str, now: datetime
-) -> IdempotencyRow | None:
-    """Claim a key: None when it is ours now, else the row of who was there before."""
+) -> IdempotencyRow | datetime:
+    """Claim a key: since when there are tries when it is ours now, else the row of who was there
+    before."""
     await db.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at <= now))
     insert = postgresql.insert if db.get_bind().dialect.name == "postgresql" else sqlite.insert
-    ours = {"holder": claimed.holder, "held_until": now + HELD, "expires_at": now + KEPT}
-    new = insert(IdempotencyRow).values(id=claimed.id, request=request, **ours)
+    ours = {"holder": claimed.holder, "held_until": now + HELD}
+    new = insert(IdempotencyRow).values(
+        id=claimed.id, request=request, expires_at=now + KEPT, **ours
+    )
     made = new.on_conflict_do_nothing().returning(IdempotencyRow.id)
     if (await db.execute(made)).first() is not None:
-        return None
+        return now
     found = await db.get(IdempotencyRow, claimed.id, with_for_update=True)
     if found is None:  # released between the two statements: as good as never there
         return await claim(db, claimed, request, now)
     if found.request == request and found.status is None and found.held_until <= now:
         for name, value in ours.items():
             setattr(found, name, value)
-        return None
+        return found.expires_at - KEPT
     return found
 
 
@@ -82,4 +85,14 @@ async def release(db: AsyncSession, claimed: Claim) -> None:
         delete(IdempotencyRow)
         .where(IdempotencyRow.id == claimed.id, IdempotencyRow.holder == claimed.holder)
         .where(IdempotencyRow.status.is_(None))
+    )
+
+
+async def leave(db: AsyncSession, claimed: Claim, now: datetime) -> None:
+    """Leave a key to a repeat of its request, of which nobody knows what effect it had."""
+    await db.execute(
+        update(IdempotencyRow)
+        .where(IdempotencyRow.id == claimed.id, IdempotencyRow.holder == claimed.holder)
+        .where(IdempotencyRow.status.is_(None))
+        .values(held_until=now)
     )

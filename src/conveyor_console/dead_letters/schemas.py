@@ -7,10 +7,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from conveyor_console.kit.wire import Strict
+from conveyor_console.kit.wire import UUID, Strict
 
 MOST_IDS = 1_000
-_UUID = r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$"
 
 
 class LetterOut(BaseModel):
@@ -64,7 +63,7 @@ class GroupPage(BaseModel):
 class Chosen(Strict):
     """Which dead letters: these, or those that fit a filter."""
 
-    ids: list[Annotated[str, Field(pattern=_UUID)]] | None = Field(
+    ids: list[Annotated[str, Field(pattern=f"^{UUID}$")]] | None = Field(
         default=None, min_length=1, max_length=MOST_IDS
     )
     q: str | None = Field(default=None, max_length=1_000)

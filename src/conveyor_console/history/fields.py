@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Double, String, cast, func, literal, null
@@ -70,37 +70,31 @@ class Reading:
 
     def __call__(self, info: TaskInfo, attribute: str) -> Any:
         """Return the value of an attribute."""
-        special = getattr(self, f"_{attribute}", None)
+        if attribute == "facts":
+            names: Sequence[str] = self._names(info.name)
+            return facts_of(info.args, info.kwargs, names)
+        special = _SPECIAL.get(attribute)
         return getattr(info, attribute, None) if special is None else special(info)
 
-    def _state(self, info: TaskInfo) -> str:
-        return info.state.value
 
-    def _flags(self, info: TaskInfo) -> str:
-        return " ".join(info.flags)
+def _all_error(info: TaskInfo) -> str | None:
+    error = info.error
+    return None if error is None else f"{error.type} {error.message}"
 
-    def _created_by(self, info: TaskInfo) -> str | None:
-        return info.headers.get("created_by")
 
-    def _schedule(self, info: TaskInfo) -> str | None:
-        return None if info.terms is None else info.terms.schedule
+def _text(info: TaskInfo) -> str:
+    return f"{info.name} {info.id} {_all_error(info) or ''}"
 
-    def _flow(self, info: TaskInfo) -> str | None:
-        return None if info.terms is None else info.terms.flow
 
-    def _fingerprint(self, info: TaskInfo) -> str | None:
-        return None if info.error is None else print_of(info.error)
-
-    def _all_error(self, info: TaskInfo) -> str | None:
-        error = info.error
-        return None if error is None else f"{error.type} {error.message}"
-
-    def _text(self, info: TaskInfo) -> str:
-        return f"{info.name} {info.id} {self._all_error(info) or ''}"
-
-    def _facts(self, info: TaskInfo) -> str:
-        names: Sequence[str] = self._names(info.name)
-        return facts_of(info.args, info.kwargs, names)
-
-    def _run(self, _: TaskInfo) -> None:
-        return None
+_SPECIAL: Mapping[str, Callable[[TaskInfo], Any]] = {
+    "state": lambda info: info.state.value,
+    "flags": lambda info: " ".join(info.flags),
+    "created_by": lambda info: info.headers.get("created_by"),
+    "schedule": lambda info: None if info.terms is None else info.terms.schedule,
+    "flow": lambda info: None if info.terms is None else info.terms.flow,
+    "fingerprint": lambda info: None if info.error is None else print_of(info.error),
+    "all_error": _all_error,
+    "text": _text,
+    "run": lambda _: None,
+}
+"""What is read otherwise than by its name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import datetime
 from typing import Any
 
 from conveyor_console.kit.problems import Problem
@@ -32,6 +33,15 @@ def task_key(principal_id: str, key: str) -> str:
     """Return the key of a task that is enqueued under a header: the queue itself then sees to it
     that there is one. Nobody gets at the tasks of somebody else by guessing keys."""
     return f"http:{principal_id}:{hashlib.sha256(key.encode()).hexdigest()[:40]}"
+
+
+def effect_id(row_id: str, since: datetime) -> str:
+    """Return the id of what a request makes outside our database (UUIDv8, RFC 9562): the
+    millisecond of the first try, then of the hash that stands for who asked what under which key.
+    Every try has the same one, so the queue sees a repeat for what it is."""
+    at = f"{int(since.timestamp() * 1_000):012x}"
+    variant = "89ab"[int(row_id[3], 16) & 3]
+    return f"{at[:8]}-{at[8:]}-8{row_id[:3]}-{variant}{row_id[4:7]}-{row_id[7:19]}"
 
 
 def fingerprint(secret: bytes, *parts: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,12 +17,7 @@ Until = Annotated[
 
 def moment(at: float | None) -> datetime | None:
     """Return a moment in UTC; None for none, and for one that never comes."""
-    if at is None:
-        return None
-    try:
-        return datetime.fromtimestamp(at, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
+    return None if at is None or at == math.inf else since(at)
 
 
 def utc(at: datetime) -> datetime:
@@ -30,5 +26,9 @@ def utc(at: datetime) -> datetime:
 
 
 def since(at: float) -> datetime:
-    """Return a moment in UTC that is known to be one."""
-    return datetime.fromtimestamp(at, UTC)
+    """Return a moment in UTC that is known to be one; beyond the years 1 to 9999 the last or first
+    one that there is."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError):  # a task may be due in the year 10000
+        return datetime.max.replace(tzinfo=UTC) if at > 0 else datetime.min.replace(tzinfo=UTC)

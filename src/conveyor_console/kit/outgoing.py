@@ -141,6 +141,13 @@ class Outgoing:
                 raise NotSent(f"{url.host}: {str(exc) or type(exc).__name__}") from None
         raise NotSent(f"{url.host}: {failure}")
 
+    async def _context(self) -> ssl.SSLContext:
+        """Return the trusted certificates: reading them takes tens of milliseconds, so it is done
+        once, and off the loop."""
+        if self._verify is None:
+            self._verify = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
+        return self._verify
+
     async def _post_to(
         self, url: httpx.URL, address: Address, body: bytes, headers: Mapping[str, str]
     ) -> Answer:
@@ -148,7 +155,7 @@ class Outgoing:
         sent = {**headers, "Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
         async with (
             httpx.AsyncClient(
-                verify=self._verify or True,
+                verify=await self._context(),
                 trust_env=False,
                 follow_redirects=False,
                 # Ends on its own before we would cancel it: that closes the connection properly.

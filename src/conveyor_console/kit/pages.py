@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
 import orjson
@@ -14,12 +15,12 @@ from pydantic import BaseModel
 
 from conveyor_console.kit.grammar import BadQuery
 from conveyor_console.kit.problems import Problem
+from conveyor_console.kit.wire import UUID
 
 T = TypeVar("T")
 MOST = 200
-_UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
-_ID = re.compile(_UUID)
-TaskId = Annotated[str, Path(pattern=f"^{_UUID}$", description="The id of a task.")]
+_ID = re.compile(UUID)
+TaskId = Annotated[str, Path(pattern=f"^{UUID}$", description="The id of a task.")]
 Search = Annotated[
     str, Query(max_length=1_000, description="A filter, e.g. `state:failed task:send_* age>1h`.")
 ]
@@ -67,6 +68,20 @@ def place_of(cursor: str | None, parts: int = 1) -> list[str] | None:
     ):
         raise bad_cursor()
     return found
+
+
+def moment_place(cursor: str | None) -> tuple[datetime, str] | None:
+    """Read a cursor back that is a moment and an id. Raises `Problem` 422."""
+    place = place_of(cursor, 2)
+    if place is None:
+        return None
+    try:
+        at = datetime.fromisoformat(place[0])
+        if at.tzinfo is None:
+            raise bad_cursor()
+        return at.astimezone(UTC), place[1]
+    except (ValueError, OverflowError):
+        raise bad_cursor() from None
 
 
 def bad_cursor() -> Problem:

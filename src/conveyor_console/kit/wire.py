@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-_UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+"""How an id is written."""
 
 
 MOST_FIELDS = 64
@@ -76,5 +77,5 @@ Switch = Annotated[bool, Field(strict=True)]
 Moment = Annotated[datetime, BeforeValidator(_text)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_text)]
 """A moment with its zone."""
-PathId = Annotated[str, Path(pattern=_UUID)]
+PathId = Annotated[str, Path(pattern=f"^{UUID}$")]
 """An id in a path."""

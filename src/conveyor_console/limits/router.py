@@ -20,6 +20,7 @@ from conveyor_console.limits.listing import FIELDS, read
 from conveyor_console.limits.schemas import (
     ClosingIn,
     LimitOut,
+    LimitPage,
     OneLimit,
     StatedOut,
     TuningIn,
@@ -39,11 +40,13 @@ async def list_limits(
     name: Annotated[Line | None, Query(alias="limit_name", max_length=300)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[LimitOut]:
-    """Limits and keys that are busy, in debt, paused or tuned, by name and key."""
+) -> LimitPage:
+    """Limits and keys that are busy, in debt, paused or tuned, by name and key. Of more than 10,000
+    only some are looked at, and `truncated` says so: ask for one limit then (`limit_name`)."""
     console = console_of(request)
     place = place_of(cursor, 2)
-    found = await limits.look(console.queue, name, MOST_KEYS)
+    found = await limits.look(console.queue, name, MOST_KEYS + 1)
+    truncated = len(found) > MOST_KEYS
     learned = await limits.learned(console.queue)
     now = console.queue.clock.time()
     found = fitting(found, q, FIELDS, read, now)
@@ -52,7 +55,7 @@ async def list_limits(
         rows = [info for info in rows if (info.limit, info.key) > (place[0], place[1])]
     part, more = page_of(rows, limit, lambda info: [info.limit, info.key])
     items = [LimitOut.of(info, learned.get(info.limit), now) for info in part]
-    return Page(items=items, next_cursor=more)
+    return LimitPage(items=items, next_cursor=more, truncated=truncated)
 
 
 @router.get("/stated", dependencies=[needs(Permission.LIMITS_READ)])

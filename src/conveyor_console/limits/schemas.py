@@ -143,3 +143,13 @@ def _closed(info: GateInfo, now: float) -> ClosedOut | None:
     if pause is None or until <= now:
         return None
     return ClosedOut(reason=pause.reason, by=pause.by, at=since(pause.at), until=moment(until))
+
+
+class LimitPage(BaseModel):
+    """Some of the limits and keys that have a state."""
+
+    items: list[LimitOut]
+    next_cursor: str | None
+    """None at the end."""
+    truncated: bool = False
+    """There are more keys than one request looks at: ask for one limit by `limit_name`."""

@@ -18,6 +18,8 @@ from conveyor_console.queues.schemas import LimitOfQueue
 def _read(info: QueueInfo, attribute: str) -> Any:
     if attribute == "paused":
         return "no" if info.pause is None else "yes"
+    if attribute == "began":  # the same at every page, while the wait itself grows
+        return None if info.waits_since is None else -info.waits_since
     return getattr(info, attribute)
 
 
@@ -37,7 +39,7 @@ LISTING: Listing[QueueInfo] = Listing(
         "queued": "queued",
         "scheduled": "scheduled",
         "running": "running",
-        "wait": "oldest_wait",
+        "wait": "began",
     },
     id="name",
     get=_read,

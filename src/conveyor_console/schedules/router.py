@@ -11,7 +11,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.creating import Creating
+from conveyor_console.creating import Creating, effect_id
 from conveyor_console.deps import console_of
 from conveyor_console.kit.etags import IfMatch, etag_of, must_match
 from conveyor_console.kit.listing import Asked
@@ -131,7 +131,7 @@ async def resume_schedule(name: Name, request: Request) -> ScheduleOut:
 @router.post("/{name:path}/run", status_code=201, responses=problems(404), dependencies=MANAGE)
 async def run_schedule(name: Name, request: Request) -> Ran:
     """Enqueue its task at once, whatever else runs."""
-    task_id = await console_of(request).queue.schedules.run_now(name)
+    task_id = await console_of(request).queue.schedules.run_now(name, task_id=effect_id(request))
     note(request, "schedules.run", f"schedule:{name}", after={"task_id": task_id})
     return Ran(task_id=task_id)
 

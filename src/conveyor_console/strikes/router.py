@@ -12,7 +12,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.creating import Creating
+from conveyor_console.creating import Creating, effect_id
 from conveyor_console.deps import console_of
 from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
@@ -57,6 +57,7 @@ async def add_strike(body: StrikeIn, who: Managing, request: Request) -> StrikeO
         until=body.until,
         reason=body.reason,
         by=who.name,
+        strike_id=effect_id(request),
     )
     note(request, "strikes.add", f"strike:{made.id}", detail=made.sentence())
     return StrikeOut.of(made)

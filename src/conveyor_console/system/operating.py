@@ -31,7 +31,7 @@ READ = [needs(Permission.SYSTEM_READ)]
 _HIDDEN = frozenset({"admin_email"})
 
 
-@router.get("/doctor", dependencies=READ)
+@router.get("/doctor", dependencies=[needs(Permission.SYSTEM_CHECK)])
 async def doctor(request: Request) -> Diagnosis:
     """Check the invariants of the store. Reads all that is alive: not for every second."""
     queue = console_of(request).queue

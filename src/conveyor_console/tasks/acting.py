@@ -30,29 +30,33 @@ async def cancel(console: Console, task_id: str, by: str, reason: str) -> Done:
 
 async def retry(console: Console, task_id: str) -> Done:
     """Give a dead letter another life. Raises `TaskNotFound`, `Problem` 409."""
-    info = await must_be_in_queue(console, task_id)
-    return await _requeue(console, info, _DEAD, "only failed and cancelled tasks can be retried")
+    await must_be_in_queue(console, task_id)
+    broker = (await console.queue.client()).broker
+    if not await broker.requeue([task_id], dead_only=True):
+        now = await must_be_in_queue(console, task_id)
+        raise _not_possible("only failed and cancelled tasks can be retried", now)
+    return Done(id=task_id, state=State.QUEUED.value)
 
 
 async def run_now(console: Console, task_id: str) -> Done:
     """Make a scheduled task due. Raises `TaskNotFound`, `Problem` 409."""
-    info = await must_be_in_queue(console, task_id)
-    states = frozenset({State.SCHEDULED})
-    return await _requeue(console, info, states, "only scheduled tasks can be run now")
-
-
-async def _requeue(
-    console: Console, info: TaskInfo, states: frozenset[State], otherwise: str
-) -> Done:
+    await must_be_in_queue(console, task_id)
     broker = (await console.queue.client()).broker
-    dead_only = states is _DEAD  # another may have given it another life meanwhile
-    if info.state not in states or not await broker.requeue([info.id], dead_only=dead_only):
-        now = await must_be_in_queue(console, info.id)
-        raise Problem(409, f"{otherwise}, and task {info.id} is {now.state.value}")
-    return Done(id=info.id, state=State.QUEUED.value)
+    # Never `requeue`: that would raise one that has died meanwhile.
+    moved = await broker.reschedule([task_id], delay=0)
+    now = await must_be_in_queue(console, task_id)
+    if not moved:
+        raise _not_possible("only scheduled tasks can be run now", now)
+    return Done(id=task_id, state=now.state.value)
 
 
-async def retry_edited(console: Console, task_id: str, edited: Edited, by: str) -> Enqueued:
+def _not_possible(otherwise: str, info: TaskInfo) -> Problem:
+    return Problem(409, f"{otherwise}, and task {info.id} is {info.state.value}")
+
+
+async def retry_edited(
+    console: Console, task_id: str, edited: Edited, by: str, *, new_id: str
+) -> Enqueued:
     """Enqueue a task like a dead letter with other arguments; the dead letter stays as it is.
     Raises `TaskNotFound`, `Problem` 409 and 422, and what an enqueue raises."""
     info = await must_be_in_queue(console, task_id)
@@ -64,10 +68,12 @@ async def retry_edited(console: Console, task_id: str, edited: Edited, by: str) 
         "queue": edited.queue if edited.queue is not None else info.queue,
         "priority": edited.priority if edited.priority is not None else info.priority,
     }
-    return await _enqueue_like(console, info, args, kwargs, options=options, by=by)
+    return await _enqueue_like(console, info, new_id, args, kwargs, options=options, by=by)
 
 
-async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) -> Enqueued:
+async def reschedule(
+    console: Console, task_id: str, when: Reschedule, by: str, *, new_id: str
+) -> Enqueued:
     """Let a waiting task run at another time. A scheduled one is moved; one that is queued already
     is cancelled, and one like it is enqueued. Raises `TaskNotFound`, `Problem` 409 and 422, and
     what an enqueue raises."""
@@ -79,7 +85,10 @@ async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) 
     due_at = None if at is None else at.timestamp()
     if await broker.reschedule([task_id], delay=when.delay, due_at=due_at):
         return Enqueued(id=task_id, created=False)
-    if info.state not in {State.SCHEDULED, State.QUEUED} or info.execution:
+    moved = f"rescheduled as {new_id}"
+    # By a try that was cut off: the reason begins with who did it.
+    begun = info.state is State.CANCELLED and (info.reason or "").endswith(moved)
+    if not begun and (info.state not in {State.SCHEDULED, State.QUEUED} or info.execution):
         raise Problem(
             409,
             "only tasks that wait for their first start are rescheduled, and task "
@@ -96,10 +105,12 @@ async def reschedule(console: Console, task_id: str, when: Reschedule, by: str) 
     _must_be_open(info.args, info.kwargs)
     console.queue.definition(info.name)
     # Cancelled first: a crash in between leaves a dead letter that says why, not two tasks.
-    states = await broker.cancel([task_id], by=by, reason="rescheduled")
+    states = await broker.cancel([task_id], by=by, reason=moved)
     if states.get(task_id) is not State.CANCELLED:
         raise Problem(409, f"task {task_id} has started meanwhile")
-    return await _enqueue_like(console, info, info.args, info.kwargs, options=options, by=by)
+    return await _enqueue_like(
+        console, info, new_id, info.args, info.kwargs, options=options, by=by
+    )
 
 
 def _why_it_stays(info: TaskInfo) -> str | None:
@@ -123,6 +134,7 @@ def _why_it_stays(info: TaskInfo) -> str | None:
 async def _enqueue_like(
     console: Console,
     info: TaskInfo,
+    new_id: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
@@ -135,7 +147,7 @@ async def _enqueue_like(
     call = definition.with_options(
         headers=headers, max_attempts=info.max_attempts, timeout=info.timeout, **options
     ).bind(*args, **kwargs)
-    handle = await console.queue.dispatch(call.checked())
+    handle = await console.queue.dispatch(call.checked(), task_id=new_id)
     return Enqueued(id=handle.id, created=handle.created)
 
 

@@ -10,6 +10,8 @@ from fastapi import Request
 
 from conveyor import Conveyor
 from conveyor_console.auth.principals import Principal
+from conveyor_console.console import Console
+from conveyor_console.db.firsts import First
 from conveyor_console.kit import idempotency
 from conveyor_console.kit.problems import Problem
 from conveyor_console.tasks.schemas import NewTask
@@ -30,6 +32,23 @@ def call_of(queue: Conveyor, new: NewTask, created_by: str) -> Any:
         options["at"] = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
     definition = queue.definition(new.name)
     return definition.with_options(**options).bind(*new.args, **new.kwargs).checked()
+
+
+async def must_be_first(
+    calls: Sequence[Any], who: Principal, request: Request, console: Console
+) -> None:
+    """Refuse a request under the `Idempotency-Key` of one that was for other task definitions or
+    queues: the queue knows keys within these only. Raises `Problem` 409."""
+    header = request.headers.get(idempotency.HEADER)
+    if header is None:
+        return
+    secret, whose = console.settings.secret, who.key_id or who.user_id
+    key = idempotency.fingerprint(
+        secret, whose.encode(), request.url.path.encode(), header.encode()
+    )
+    told = (f"{call.definition.name}\n{call.options.queue}".encode() for call in calls)
+    if not await console.firsts.is_same(First(key, idempotency.fingerprint(secret, *told))):
+        raise Problem(409, f"this {idempotency.HEADER} was used for another request: use a new one")
 
 
 def with_keys(tasks: Sequence[NewTask], who: Principal, request: Request) -> Sequence[NewTask]:

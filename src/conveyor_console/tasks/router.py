@@ -10,7 +10,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.creating import Creating
+from conveyor_console.creating import Creating, effect_id
 from conveyor_console.deps import console_of
 from conveyor_console.history.fields import FIELDS
 from conveyor_console.kit import idempotency
@@ -21,7 +21,7 @@ from conveyor_console.kit.problems import problems
 from conveyor_console.kit.sorting import order_of
 from conveyor_console.tasks import acting
 from conveyor_console.tasks.detail import detail, must_be_in_queue
-from conveyor_console.tasks.enqueueing import call_of, with_keys
+from conveyor_console.tasks.enqueueing import call_of, must_be_first, with_keys
 from conveyor_console.tasks.listing import by_end, oldest_living, page
 from conveyor_console.tasks.schemas import (
     Bulk,
@@ -79,18 +79,22 @@ async def list_tasks(
 @router.post("", status_code=201, responses=problems(409, 413), openapi_extra=IDEMPOTENT)
 async def enqueue(body: NewTask, who: Enqueuing, request: Request) -> Enqueued:
     """Enqueue one task. It is durable when this answers."""
-    queue = console_of(request).queue
+    console = console_of(request)
     (new,) = with_keys([body], who, request)
-    handle = await queue.dispatch(call_of(queue, new, who.name))
+    call = call_of(console.queue, new, who.name)
+    await must_be_first([call], who, request, console)
+    handle = await console.queue.dispatch(call)
     return Enqueued(id=handle.id, created=handle.created)
 
 
 @router.post("/bulk", status_code=201, responses=problems(409, 413), openapi_extra=IDEMPOTENT)
 async def enqueue_many(body: Bulk, who: Enqueuing, request: Request) -> BulkEnqueued:
     """Enqueue many tasks: all of them, or none when one of them cannot be."""
-    queue = console_of(request).queue
+    console = console_of(request)
     tasks = with_keys(body.tasks, who, request)
-    handles = await queue.enqueue_many([call_of(queue, new, who.name) for new in tasks])
+    calls = [call_of(console.queue, new, who.name) for new in tasks]
+    await must_be_first(calls, who, request, console)
+    handles = await console.queue.enqueue_many(calls)
     note(request, "tasks.enqueue_many", detail=f"{len(handles)} tasks")
     return BulkEnqueued(items=[Enqueued(id=one.id, created=one.created) for one in handles])
 
@@ -125,12 +129,14 @@ async def retry(task_id: TaskId, who: Managing, request: Request) -> Done:
 @again.post("/{task_id}/retry-edited", status_code=201, responses=problems(404, 409, 413))
 async def retry_edited(task_id: TaskId, body: Edited, who: Managing, request: Request) -> Enqueued:
     """Enqueue a task like a dead letter, with other arguments; the dead letter stays."""
-    return await acting.retry_edited(console_of(request), task_id, body, who.name)
+    return await acting.retry_edited(
+        console_of(request), task_id, body, who.name, new_id=effect_id(request)
+    )
 
 
 @router.post("/{task_id}/run-now", responses=problems(404, 409))
 async def run_now(task_id: TaskId, who: Managing, request: Request) -> Done:
-    """Make a scheduled task due now."""
+    """Make a scheduled task due now; its `state` may be `scheduled` for a moment yet."""
     return await acting.run_now(console_of(request), task_id)
 
 
@@ -140,4 +146,6 @@ async def reschedule(
 ) -> Enqueued:
     """Let a waiting task run at another time. A scheduled one keeps its id (`created` is false);
     one that is queued already gets a new one, and the old one is cancelled."""
-    return await acting.reschedule(console_of(request), task_id, body, who.name)
+    return await acting.reschedule(
+        console_of(request), task_id, body, who.name, new_id=effect_id(request)
+    )

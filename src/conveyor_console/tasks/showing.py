@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from conveyor.inspect import Reason, TaskInfo
 from conveyor_console.history.models import Task, TaskExecution
 from conveyor_console.history.queries import Whole
 from conveyor_console.history.rows import as_json
+from conveyor_console.kit.moments import moment, since
 from conveyor_console.tasks.enqueueing import CREATED_BY
 from conveyor_console.tasks.schemas import (
     ErrorOut,
@@ -20,18 +20,6 @@ from conveyor_console.tasks.schemas import (
     TaskOut,
     TaskWhole,
 )
-
-
-def moment(at: float | None) -> datetime | None:
-    """Return epoch seconds as a moment."""
-    return None if at is None else _sure(at)
-
-
-def _sure(at: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(at, UTC)
-    except (ValueError, OverflowError, OSError):  # a task may be due in the year 10000
-        return datetime.max.replace(tzinfo=UTC) if at > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def _plain(value: Any) -> Any:
@@ -58,7 +46,7 @@ def _of_queue(info: TaskInfo) -> dict[str, Any]:
         "key": info.key,
         "args": _plain(info.args),
         "kwargs": _plain(info.kwargs),
-        "enqueued_at": _sure(info.enqueued_at),
+        "enqueued_at": since(info.enqueued_at),
         "due_at": moment(info.due_at),
         "started_at": moment(info.started_at),
         "finished_at": moment(info.finished_at),
@@ -99,7 +87,7 @@ def _of_history(task: Task) -> dict[str, Any]:
         "key": task.key,
         "args": args,
         "kwargs": kwargs,
-        "enqueued_at": _sure(task.enqueued_at),
+        "enqueued_at": since(task.enqueued_at),
         "due_at": None,
         "started_at": moment(task.started_at),
         "finished_at": moment(task.finished_at),
@@ -135,7 +123,7 @@ def whole_of_queue(info: TaskInfo, result: tuple[Any] | None) -> TaskWhole:
             attempt=one.attempt,
             outcome=one.outcome,
             worker=one.worker,
-            started_at=_sure(one.started_at),
+            started_at=since(one.started_at),
             seconds=one.duration,
             code_version=one.code_version,
             retry_in=one.retry_in,
@@ -181,7 +169,7 @@ def _execution(one: TaskExecution, logs: str | None) -> ExecutionOut:
         attempt=one.attempt,
         outcome=one.outcome,
         worker=one.worker,
-        started_at=_sure(one.started_at),
+        started_at=since(one.started_at),
         seconds=one.duration,
         code_version=one.code_version,
         retry_in=one.retry_in,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -18,7 +18,7 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.auth.tokens import digest_of
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, bad_cursor, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, moment_place, page_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.users import queries
 from conveyor_console.users.schemas import InvitationOut, Invited, NewInvitation
@@ -45,7 +45,7 @@ async def list_invitations(
     found = await queries.invitations(
         db,
         open_at=console_of(request).clock.now() if open else None,
-        before=_place(cursor),
+        before=moment_place(cursor),
         limit=limit + 1,
     )
     rows, more = page_of(found, limit, lambda one: [one.created_at.isoformat(), one.digest])
@@ -91,16 +91,3 @@ async def revoke_invitation(
     await db.delete(found)
     before = {"email": found.email, "role": found.role}
     note(request, "invitations.revoke", f"invitation:{invitation_id}", before=before)
-
-
-def _place(cursor: str | None) -> tuple[datetime, str] | None:
-    place = place_of(cursor, 2)
-    if place is None:
-        return None
-    try:
-        at = datetime.fromisoformat(place[0])
-        if at.tzinfo is None:
-            raise bad_cursor()
-        return at.astimezone(UTC), place[1]
-    except (ValueError, OverflowError):
-        raise bad_cursor() from None

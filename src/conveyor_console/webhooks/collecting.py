@@ -43,12 +43,17 @@ class Collector:
         self._new_id = new_id
         self._now = now
 
-    async def cursor(self, newest: str) -> WebhookCursor:
-        """Return how far it was told; at the very first time: until now."""
+    async def cursor(self, newest: str, store: str) -> WebhookCursor:
+        """Return how far it was told; at the very first time, and of another store than before:
+        until now."""
         found = await self._db.get(WebhookCursor, _SINGLE)
         if found is None:
-            found = WebhookCursor(id=_SINGLE, events=newest, notices=self._now)
+            found = WebhookCursor(id=_SINGLE, events=newest, notices=self._now, store=store)
             self._db.add(found)
+        if found.store != store:
+            if found.store:
+                found.events = newest
+            found.store = store
         return found
 
     async def endpoints(self) -> list[Webhook]:

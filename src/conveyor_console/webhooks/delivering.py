@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from conveyor.errors import InvalidOption
 from conveyor_console.console import Console
+from conveyor_console.history.identity import identify
 from conveyor_console.kit.lanes import Lanes, Tried, answered_of
 from conveyor_console.kit.leading import LedRounds
 from conveyor_console.kit.outgoing import NotSent, Refused
@@ -88,11 +89,12 @@ class Delivering:
         """Make deliveries of what happened since the last time."""
         console = self._console
         inspector = await console.queue.inspector()
+        store = await identify(await console.queue.client(), console.new_id)
         newest = await inspector.newest()
         self._round += 1
         async with console.database.writing() as db:
             collector = Collector(db, console.new_id, console.clock.now())
-            cursor = await collector.cursor(newest)
+            cursor = await collector.cursor(newest, store)
             endpoints = await collector.endpoints()
             if any(set(one.topics) & set(TASK_TOPICS.values()) for one in endpoints):
                 try:

@@ -69,4 +69,6 @@ class WebhookCursor(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     events: Mapped[str] = mapped_column(Text)
     """Cursor of the queue's events."""
+    store: Mapped[str] = mapped_column(String(36), default="")
+    """Which store the cursor is of (`history.identity`); empty: nobody has looked yet."""
     notices: Mapped[datetime] = mapped_column(Moment)

@@ -12,7 +12,7 @@ from conveyor_console.audit.trail import note
 from conveyor_console.auth.access import Needs, needs
 from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
-from conveyor_console.creating import Creating
+from conveyor_console.creating import Creating, effect_id
 from conveyor_console.deps import console_of
 from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
@@ -64,7 +64,7 @@ async def list_runs(
 @router.post("", status_code=201, responses=problems(413), dependencies=MANAGE)
 async def start_run(body: NewRun, request: Request) -> Started:
     """Start a run of a workflow from its JSON definition."""
-    run_id = await service.start(console_of(request).queue, body)
+    run_id = await service.start(console_of(request).queue, body, effect_id(request))
     note(request, "workflows.start", f"run:{run_id}", detail=str(body.definition.get("name", "")))
     return Started(id=run_id)
 

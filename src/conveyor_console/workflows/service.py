@@ -11,11 +11,11 @@ from conveyor_console.kit.problems import Problem
 from conveyor_console.workflows.schemas import NewRun
 
 
-async def start(app: Conveyor, new: NewRun) -> str:
-    """Start a run and return its id. Raises the queue's own errors."""
+async def start(app: Conveyor, new: NewRun, run_id: str) -> str:
+    """Start a run under an id and return its id. Raises the queue's own errors."""
     if "self" in new.inputs:
         raise Problem(422, "an input cannot be named 'self'")
-    handle = await app.workflow_from(new.definition).enqueue(**new.inputs)
+    handle = await app.workflow_from(new.definition).enqueue_as(run_id, **new.inputs)
     return handle.id
 
 

@@ -167,14 +167,15 @@ async def _queues(connection: Connection, now: float | None) -> list[QueueInfo]:
 
 
 def _queue(row: Any, depth: Counter[int]) -> QueueInfo:
-    name, pause, scheduled, running, parked, oldest = row
+    name, pause, scheduled, running, parked, now, since = row
     return QueueInfo(
         name=name,
         queued=depth.total(),
         scheduled=scheduled or 0,
         running=running or 0,
         parked=parked or 0,
-        oldest_wait=None if oldest is None else max(0.0, oldest),
+        oldest_wait=None if since is None else max(0.0, now - since),
+        waits_since=since,
         pause=unpack_pause(pause) if pause is not None else None,
         by_priority=dict(sorted(depth.items())),
     )

@@ -75,6 +75,7 @@ class RedisInspector:
                     running=running,
                     parked=parked,
                     oldest_wait=max(0.0, (int(now) - int(since)) / 1000) if waits else None,
+                    waits_since=int(since) / 1000 if waits else None,
                     pause=_pause_from(pause) if pause else None,
                     by_priority={level: n for level, n in enumerate(depths) if n},
                 )

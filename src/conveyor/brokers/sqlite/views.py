@@ -214,6 +214,7 @@ def queues(connection: sqlite3.Connection, now: int) -> list[QueueInfo]:
                 running=leased.get(number, 0),
                 parked=parked.get(number, 0),
                 oldest_wait=max(0, now - oldest[number]) / MICROS if number in oldest else None,
+                waits_since=oldest[number] / MICROS if number in oldest else None,
                 pause=None if pause is None else decode_pause(pause),
                 by_priority=dict(sorted(depths[number].items())),
             )

@@ -174,6 +174,9 @@ async def test_queues_show_what_waits_in_them(rig: Rig) -> None:
     assert (q.scheduled, q.running, q.parked) == (2, 1, 1)
     assert b.oldest_wait == pytest.approx(42, abs=0.1)
     assert q.oldest_wait == pytest.approx(42, abs=0.1)
+    rig.clock.advance(1)
+    later = await rig.broker.inspector.queues()
+    assert [one.waits_since for one in later] == [b.waits_since, q.waits_since]
 
 
 async def test_parked_tasks_do_not_count_as_waiting(rig: Rig) -> None:

@@ -14,7 +14,7 @@ UNION ALL SELECT 2, (SELECT count(*) FROM ready) + (SELECT count(*) FROM parked)
 SELECT name FROM queue ORDER BY name
 
 -- name: queues
-SELECT q.name, q.pause, d.n, l.n, p.n, now_or($1) - least(o.available, w.available)
+SELECT q.name, q.pause, d.n, l.n, p.n, now_or($1), least(o.available, w.available)
 FROM queue q
 LEFT JOIN (SELECT queue, count(*) AS n FROM due GROUP BY queue) d ON d.queue = q.name
 LEFT JOIN (SELECT queue, count(*) AS n FROM lease GROUP BY queue) l ON l.queue = q.name
