@@ -358,7 +358,7 @@ def _texts(schema: Mapping[str, Any], whole: Mapping[str, Any], at: str) -> Iter
     for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
         yield from _texts(one, whole, at)
     kind = schema.get("type")
-    chosen = {"enum", "const", "anyOf", "oneOf"} & schema.keys()
+    chosen = {"enum", "const", "anyOf", "oneOf", "required"} & schema.keys()
     if kind == "array":
         yield from _texts(schema.get("items", {}), whole, f"{at}/*")
     elif kind == "object":

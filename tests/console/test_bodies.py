@@ -122,3 +122,28 @@ async def test_a_body_that_trickles_in_is_not_waited_for(app: FastAPI) -> None:
     await patient(scope, receive, send)
     assert said[0]["status"] == 408
     assert dict(said[0]["headers"])[b"connection"] == b"close"
+
+
+async def test_a_number_is_no_moment(admin: Api) -> None:
+    """Whether it counts seconds or milliseconds is anybody's guess, written as a text too."""
+    for text in ("0.5", "1764201600", " -3 ", "1e9", "20261127"):
+        await admin.call("GET", "/audit", 422, params={"until": text})
+        await admin.call("GET", "/analytics/throughput", 422, params={"from": text})
+        body: dict[str, Any] = {"name": "shop.greet", "args": ["x"], "at": text}
+        await admin.call("POST", "/tasks", 422, json=body)
+    await admin.call("GET", "/audit", params={"until": "2026-11-27T12:00:00Z"})
+
+
+async def test_of_which_fields_one_is_given_is_written_down(app: FastAPI) -> None:
+    models = app.openapi()["components"]["schemas"]
+    ways = {
+        name: sorted(next(iter(way["required"])) for way in model["oneOf"])
+        for name, model in models.items()
+        if "properties" in model and "oneOf" in model
+    }
+    assert ways == {
+        "Chosen": ["ids", "q"],
+        "NewSchedule": ["cron", "every"],
+        "Preview": ["cron", "every"],
+        "Reschedule": ["at", "delay"],
+    }

@@ -46,7 +46,7 @@ def resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     while True:
         if "$ref" in schema:
             schema = whole["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-        elif "anyOf" in schema:
+        elif "anyOf" in schema and "properties" not in schema:
             schema = next(one for one in schema["anyOf"] if one.get("type") != "null")
         else:
             return schema

@@ -26,6 +26,7 @@ from conveyor_console.auth.permissions import Permission
 from conveyor_console.deps import Reading, console_of
 from conveyor_console.kit.pages import Limit
 from conveyor_console.kit.problems import Problem, problems
+from conveyor_console.kit.wire import Moment
 
 router = APIRouter(
     prefix="/analytics",
@@ -40,8 +41,8 @@ _HOUR = 60
 async def _range(
     request: Request,
     *,
-    start: Annotated[datetime | None, Query(alias="from")] = None,
-    to: datetime | None = None,
+    start: Annotated[Moment | None, Query(alias="from")] = None,
+    to: Moment | None = None,
     bucket: Annotated[int, Query(ge=60, le=86_400 * 31, description="Seconds.")] = 3_600,
     task: Annotated[str | None, Query(max_length=256)] = None,
     queue: Annotated[str | None, Query(max_length=100)] = None,

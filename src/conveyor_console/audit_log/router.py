@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from conveyor_console.audit import seal
 from conveyor_console.audit.models import Outcome
@@ -17,7 +16,7 @@ from conveyor_console.deps import Reading
 from conveyor_console.kit.pages import Cursor, Limit, Page
 from conveyor_console.kit.problems import problems
 from conveyor_console.kit.sorting import cut, order_of, place_in
-from conveyor_console.kit.wire import Line
+from conveyor_console.kit.wire import Instant, Line
 
 AT_ONCE = 100_000
 router = APIRouter(
@@ -41,8 +40,8 @@ async def list_entries(
     target: Annotated[Line | None, Query(max_length=300, description="`user:<id>`.")] = None,
     outcome: Outcome | None = None,
     request_id: Text = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
     sort: Sort = "-at",
     cursor: Cursor = None,
     limit: Limit = 50,

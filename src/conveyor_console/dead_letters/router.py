@@ -27,7 +27,7 @@ from conveyor_console.history.models import DeadLetter
 from conveyor_console.history.ordering import in_order
 from conveyor_console.kit.filters import Condition, conditions
 from conveyor_console.kit.grammar import BadQuery
-from conveyor_console.kit.pages import Cursor, Limit, Search, TaskId, bad_query, id_cursor
+from conveyor_console.kit.pages import IdCursor, Limit, Search, TaskId, bad_query, id_cursor
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.sorting import order_of
 
@@ -47,7 +47,7 @@ async def list_letters(
     *,
     q: Search = "",
     sort: Sort = "-id",
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
     limit: Limit = 50,
 ) -> LetterPage:
     """List dead letters, those with the newest ids first unless asked otherwise."""
@@ -63,7 +63,7 @@ async def list_letters(
 
 @router.get("/groups", dependencies=_READ)
 async def list_groups(
-    request: Request, db: Reading, q: Search = "", cursor: Cursor = None, limit: Limit = 50
+    request: Request, db: Reading, q: Search = "", cursor: IdCursor = None, limit: Limit = 50
 ) -> GroupPage:
     """Group dead letters by the fingerprint of their error, the latest first."""
     wanted = _conditions(console_of(request), q)

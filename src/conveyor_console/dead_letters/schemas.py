@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from conveyor_console.kit.wire import UUID, Strict
+from conveyor_console.kit.wire import UUID, Strict, one_of
 
 MOST_IDS = 1_000
 
@@ -62,6 +62,8 @@ class GroupPage(BaseModel):
 
 class Chosen(Strict):
     """Which dead letters: these, or those that fit a filter."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("ids", "q"))
 
     ids: list[Annotated[str, Field(pattern=f"^{UUID}$")]] | None = Field(
         default=None, min_length=1, max_length=MOST_IDS

@@ -28,6 +28,15 @@ Limit = Annotated[int, Query(ge=1, le=MOST, description="Items of a page.")]
 Cursor = Annotated[
     str | None, Query(max_length=4_000, description="`next_cursor` of the page before.")
 ]
+IdCursor = Annotated[
+    str | None,
+    Query(
+        max_length=4_000,
+        description="`next_cursor` of the page before: the id of its last item.",
+        json_schema_extra={"pattern": f"^{_UUID}$"},
+    ),
+]
+"""Of a list whose order is that of ids: see `id_cursor`."""
 
 
 class Page(BaseModel, Generic[T]):

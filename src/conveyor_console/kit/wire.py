@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -38,6 +39,26 @@ class Strict(BaseModel):
         return value
 
 
+def one_of(*names: str) -> dict[str, Any]:
+    """Describe a body in which exactly one of these fields is given. Null is not given."""
+    return {"oneOf": [_given(name) for name in names]}
+
+
+def some_of(*names: str) -> dict[str, Any]:
+    """Describe a body in which one or more of these fields are given."""
+    return {"anyOf": [_given(name) for name in names]}
+
+
+def not_both(*names: str) -> dict[str, Any]:
+    """Describe a body in which these fields are not given together."""
+    return {"not": _given(*names)}
+
+
+def _given(*names: str) -> dict[str, Any]:
+    something = {"not": {"type": "null"}}
+    return {"required": list(names), "properties": dict.fromkeys(names, something)}
+
+
 def _one_line(text: str) -> str:
     """Refuse what would begin a new line in a log or a header, and what PostgreSQL cannot keep:
     NUL, and half of a surrogate pair."""
@@ -46,9 +67,13 @@ def _one_line(text: str) -> str:
     return text
 
 
+_NUMBER = re.compile(r"\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$")
+
+
 def _text(value: Any) -> Any:
-    """Refuse a number: whether it counts seconds or milliseconds is anybody's guess."""
-    if isinstance(value, str | datetime | None):
+    """Refuse a number, as a text too: whether it counts seconds or milliseconds is anybody's
+    guess."""
+    if isinstance(value, datetime | None) or (isinstance(value, str) and not _NUMBER.match(value)):
         return value
     raise ValueError("must be a text: an ISO 8601 time")
 
@@ -68,9 +93,8 @@ Level = Annotated[
     Whole,
 ]
 """A priority."""
-QueueName = Annotated[
-    str, Field(max_length=100, json_schema_extra={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"})
-]
+QUEUE = "^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"
+QueueName = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": QUEUE})]
 """The queue says no to others."""
 Switch = Annotated[bool, Field(strict=True)]
 """True or false: neither 1 nor "yes"."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from conveyor.limits import GateInfo, Learned, StatedLimit
 from conveyor_console.kit.moments import Until, moment, since
-from conveyor_console.kit.wire import Line, Strict, Whole
+from conveyor_console.kit.wire import Line, Strict, Whole, not_both
 
 _RATE = r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*([0-9]+(\.[0-9]+)?)?\s*[smhd]\s*$"
-LimitName = Annotated[Line, Field(min_length=1, max_length=300)]
+LimitName = Annotated[Line, Field(min_length=1, max_length=256)]
 Key = Annotated[Line | None, Field(max_length=256, description="Of one key; null: all of it.")]
 
 
@@ -25,6 +25,8 @@ class OneLimit(Strict):
 
 class ClosingIn(OneLimit):
     """A pause: until a time, for so many seconds, or until it is ended."""
+
+    model_config = ConfigDict(json_schema_extra=not_both("until", "seconds"))
 
     until: Until = None
     seconds: float | None = Field(

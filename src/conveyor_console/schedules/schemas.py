@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from conveyor_console.kit.moments import Until, moment, since
-from conveyor_console.kit.wire import Level, Line, QueueName, Strict, Whole
+from conveyor_console.kit.wire import QUEUE, Level, Line, QueueName, Strict, Whole, one_of, some_of
 
 Overlap = Literal["allow", "skip", "buffer_one", "buffer_all", "cancel_other"]
 CatchUp = Literal["none", "last", "all"]
@@ -30,6 +30,8 @@ class Timing(Strict):
 class NewSchedule(Timing):
     """A schedule to make. What is not said is as its task's definition says."""
 
+    model_config = ConfigDict(json_schema_extra=one_of("cron", "every"))
+
     name: Line = Field(min_length=1, max_length=200)
     task: Line = Field(min_length=1, max_length=256)
     """Name of the task definition."""
@@ -46,7 +48,15 @@ class NewSchedule(Timing):
 class ScheduleChange(Timing):
     """What to change; what is not given stays."""
 
-    queue: QueueName | None = None
+    model_config = ConfigDict(
+        json_schema_extra=some_of(
+            "cron", "tz", "every", "queue", "priority", "overlap", "catch_up", "catch_up_window",
+            "jitter",
+        )
+    )  # fmt: skip
+
+    # Before it is compared with what is there: what is wrong anyway is no conflict.
+    queue: Annotated[str, Field(max_length=100, pattern=QUEUE)] | None = None
     priority: Level | None = None
     overlap: Overlap | None = None
     catch_up: CatchUp | None = None
@@ -73,6 +83,8 @@ class SchedulePauseIn(Strict):
 
 class Preview(Timing):
     """A timing to look at."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("cron", "every"))
 
     count: Annotated[int, Field(ge=1, le=100, strict=True), Whole] = 5
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from conveyor_console.kit.wire import Level, Moment, QueueName, Strict
+from conveyor_console.kit.wire import Level, Moment, QueueName, Strict, one_of
 
 MOST_AT_ONCE = 10_000
 
@@ -173,6 +173,8 @@ class Edited(Strict):
 
 class Reschedule(Strict):
     """When it is to run instead: one of both."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("delay", "at"))
 
     delay: float | None = Field(
         default=None, ge=0, le=100 * 366 * 86_400, allow_inf_nan=False, strict=True

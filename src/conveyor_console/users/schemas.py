@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from conveyor_console.auth.models import Role
 from conveyor_console.auth.schemas import Email, Name, NewPassword
-from conveyor_console.kit.wire import Strict, Switch, Whole
+from conveyor_console.kit.wire import Strict, Switch, Whole, some_of
 
 
 class NewUser(Strict):
@@ -23,6 +23,8 @@ class NewUser(Strict):
 
 class UserChange(Strict):
     """What to change; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra=some_of("name", "role", "disabled"))
 
     name: Name | None = None
     role: Role | None = None

@@ -110,8 +110,8 @@ async def replace_webhook(
     """Change an endpoint; its secret stays."""
     console = console_of(request)
     row = await _webhook(db, webhook_id, to_change=True)
-    must_match(if_match, row.version)
     _check(console, body)
+    must_match(if_match, row.version)
     before = {name: getattr(row, name) for name in WebhookIn.model_fields}
     for name, value in body.model_dump().items():
         setattr(row, name, value)
