@@ -47,7 +47,7 @@ async def test_what_makes_no_sense_is_refused(app: Conveyor) -> None:
         {"at": datetime.now()},  # noqa: DTZ005
     ):
         with pytest.raises(InvalidOption):
-            await handle.reschedule(**wrong)  # type: ignore[arg-type]
+            await handle.reschedule(**wrong)
 
 
 def test_plain_code_may_too(broker_url: str) -> None:
