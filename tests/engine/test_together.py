@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from conveyor import Concurrency, Conveyor
+from conveyor import Concurrency, Conveyor, Debounce
 from conveyor.errors import InvalidWorkflow
 from conveyor.sealing import Keyring
 from tests.running import at_work
@@ -46,6 +46,22 @@ async def test_a_node_is_for_the_version_that_built_it(app: Conveyor) -> None:
     flow.returns(flow.add(greet, "ada"))
     async with at_work(app):
         assert await (await flow.enqueue()).result(10) == "ada"
+
+
+def test_what_may_not_run_is_no_node(sqlite_url: str) -> None:
+    app = Conveyor(sqlite_url)
+
+    @app.task(unique="until_done")
+    async def reindex(shop: int) -> None: ...
+
+    @app.task(debounce=Debounce(5))
+    async def publish(shop: int) -> None: ...
+
+    flow = app.workflow("shop")
+    for task in (reindex, publish):
+        with pytest.raises(InvalidWorkflow, match="a node runs exactly once in its run: declare"):
+            flow.add(task, 7)
+    flow.add(app.task(name="reindex-node")(reindex.fn), 7)
 
 
 async def test_secrets_do_not_go_into_what_is_stored_in_the_clear(broker_url: str) -> None:

@@ -209,14 +209,16 @@ def _overlapped(
 # -- from a fire to a task
 
 
-def fire_id(schedule: str, at: float, epoch: int = 0) -> str:
-    """Return the id of the task of one fire: the same for whoever makes it.
+def fire_id(schedule: str, at: float) -> str:
+    """Return the id of the task of one fire: the same for whoever makes it, also after a restore
+    from a backup.
 
     A UUIDv8 (RFC 9562): the nominal millisecond, so that it sorts like other ids, and a hash of
-    (schedule, nominal time, epoch). `epoch` counts restores from a backup.
+    (schedule, nominal time).
     """
     micros = round(at * 1_000_000)
-    digest = blake2b(f"{epoch}\0{micros}\0{schedule}".encode(), digest_size=10).digest()
+    # The zero is part of ids that are stored.
+    digest = blake2b(f"0\0{micros}\0{schedule}".encode(), digest_size=10).digest()
     value = (micros // 1_000) << 80 | int.from_bytes(digest)
     value = value & ~(0xF << 76) | 0x8 << 76
     return str(UUID(int=value & ~(0x3 << 62) | 0x2 << 62))

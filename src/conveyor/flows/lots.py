@@ -63,7 +63,9 @@ class Lots(Mapping[str, Lot]):
 def _check(definition: TaskDefinition[..., Any, Any], rules: Rules | None) -> None:
     if rules is not None and (rules.unique is not None or rules.debounce is not None):
         raise InvalidWorkflow(
-            f"{definition.name}: unique= and debounce= mean an enqueue, and a node runs once anyway"
+            f"{definition.name}: unique= and debounce= are about enqueues, and a node runs exactly "
+            "once in its run: declare the function under a second name without them, or let a node "
+            "enqueue the task"
         )
 
 
