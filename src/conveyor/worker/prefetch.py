@@ -13,8 +13,9 @@ AHEAD_SECONDS = 0.25
 GATED_AHEAD = 0.02
 """The same for gated tasks, whose limits count from the lease: short beside the slack that bursts
 keep for it (`conveyor.core.gates.SLACK`)."""
-GATED_TURNS = 2
-"""Gated tasks leased ahead for each slot, at most: whoever's turn it is comes after them."""
+GATED_TURNS = 4
+"""Gated tasks leased ahead for each slot, at most, however short: whoever's turn it is comes after
+them. With fewer, worker and store wait for each other."""
 SLOW = 0.1
 """Seconds. Tasks that take this long on average are leased for free slots only."""
 _WEIGHT = 0.05
