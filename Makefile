@@ -7,6 +7,8 @@ FUZZ_STAMP := .venv-fuzz/.setup-done
 # Servers are started per test process: more of them than this gains nothing.
 WORKERS ?= 4
 ARGS ?=
+# The suite starts thousands of interpreters: each would compile all that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
 
 from tests.leaks import LeakWatch, _no_leaked_tasks
 from tests.servers import PostgresServer, ServerMissing, ValkeyServer
@@ -24,6 +25,8 @@ _STORE_OF_FIXTURE = {
     "redis_url": "redis",
 }
 _MISSING = "MISSING SERVER: "
+_MEASURE_CHILDREN = "COVERAGE_PROCESS_CONFIG"
+"""By this variable coverage.py tells a child process to measure itself."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +44,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Shuffled already; what is slow begins first, so that none of it is left for the end, when
     # only one process of the suite has something to do.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure neither an `unmeasured` test nor the processes that it starts."""
+    coverage = Coverage.current() if item.get_closest_marker("unmeasured") else None
+    if coverage is None:
+        return (yield)
+    children = os.environ.pop(_MEASURE_CHILDREN, None)
+    coverage.stop()
+    try:
+        return (yield)
+    finally:
+        coverage.start()
+        if children is not None:
+            os.environ[_MEASURE_CHILDREN] = children
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,7 +22,7 @@ from tests.servers import PostgresServer, ValkeyServer
 from tests.stores import migrate
 
 TASKS = 400
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
 async def crash_and_return(server: ValkeyServer | PostgresServer, url: str, log: Path) -> Counts:

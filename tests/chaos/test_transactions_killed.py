@@ -29,7 +29,7 @@ from tests.sessions import async_url
 from tests.worker.harness import soon
 
 TASKS, KILLS = 150, 6
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.chaos, pytest.mark.timeout(180)]
 PLACES = ["sqlite-same", "postgres-same", "redis-outbox", "sqlite-outbox"]
 
 

@@ -15,7 +15,7 @@ from tests.chaos.ledger import children, end, settle_accounts, start_worker, sta
 from tests.chaos.work import app, fifty
 
 TASKS = 300
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
 async def test_children_killed_at_random(

@@ -20,6 +20,7 @@ from tests.worker.harness import Worker, running, soon
 
 TASKS = 300
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.chaos,
     pytest.mark.timeout(180),
     pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),

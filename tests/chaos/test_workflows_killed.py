@@ -19,7 +19,7 @@ from tests.chaos.work import app
 
 SIDES, ITEMS = 300, 400
 TARGET = "tests.chaos.flow_work:app"
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.chaos, pytest.mark.timeout(240)]
 
 
 async def test_a_diamond_and_a_map_with_children_killed_at_random(

@@ -119,6 +119,18 @@ def inside(
     return run
 
 
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.sqlite),
+        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.unmeasured]),
+        pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.unmeasured]),
+    ]
+)
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A fresh store of each kind in turn: the commands are the same, and measured once."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
 @pytest.fixture
 def shell(
     broker_url: str, tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch

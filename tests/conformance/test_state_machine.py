@@ -344,6 +344,7 @@ class Machine(RuleBasedStateMachine):
         self.holds()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.timeout(900)  # finding the shortest failing example takes its time
 @pytest.mark.parametrize(
     "store",

@@ -56,7 +56,7 @@ def clock() -> TestClock:
     return TestClock()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.unmeasured)])
 def database_kind(request: pytest.FixtureRequest) -> str:
     """What the console's own database is: each in turn."""
     return str(request.param)

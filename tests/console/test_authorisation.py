@@ -19,6 +19,7 @@ from tests.console.conftest import Api, TestClock, signed_in
 COMMITTED = Path(__file__).parent / "authorisation.txt"
 ENDLESS = "/api/v1/events"
 ANYTHING = "01930000-0000-7000-8000-000000000000"
+pytestmark = pytest.mark.unmeasured
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def addresses(template: str, parameters: Sequence[dict[str, Any]]) -> Iterator[s
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 async def test_every_answer_is_one_that_is_written_down(
     app: FastAPI, admin: Api, clock: TestClock
 ) -> None:

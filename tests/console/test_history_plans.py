@@ -27,7 +27,7 @@ from tests.servers import PostgresServer
 from tests.servers.postgres import run_in_own_loop
 
 # The archive is made once for each database: one process runs them all.
-pytestmark = pytest.mark.xdist_group("console-archive")
+pytestmark = [pytest.mark.xdist_group("console-archive"), pytest.mark.unmeasured]
 TASKS = 20_000
 NOW = 1_795_000_000.0
 

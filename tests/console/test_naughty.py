@@ -25,6 +25,8 @@ from tests.console.stored_texts import ELSEWHERE, FIELDS, living_worker, named, 
 from tests.running import at_work
 from tests.worker.harness import soon
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture(params=["sqlite", "postgres", "redis"])
 def broker_kind(request: pytest.FixtureRequest) -> str:

@@ -143,6 +143,7 @@ def with_one(body: Any, value: Any) -> list[Any]:
     return []
 
 
+@pytest.mark.unmeasured
 async def test_no_text_breaks_a_store(admin: Api, console: Console, users: dict[Role, str]) -> None:
     await console.queue.definition("shop.greet").enqueue("Ada")
     wrong = []
@@ -164,6 +165,7 @@ async def test_no_text_breaks_a_store(admin: Api, console: Console, users: dict[
         await admin.call("GET", path)
 
 
+@pytest.mark.unmeasured
 async def test_no_address_breaks_a_store(admin: Api) -> None:
     wrong = []
     for path in PATHS:

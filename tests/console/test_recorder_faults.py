@@ -203,6 +203,7 @@ async def test_old_tasks_go_in_chunks(queue: Conveyor, console: Console) -> None
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
+@pytest.mark.unmeasured
 async def test_the_history_equals_the_truth_whoever_is_killed(
     queue: Conveyor,
     console: Console,

@@ -37,12 +37,14 @@ def test_python_is_never_hidden_in_a_block_that_is_not_run(page: Path) -> None:
 
 @pytest.mark.parametrize("page", _WITH_CODE, ids=name_of)
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     if "curl " in page.read_text("utf-8") and shutil.which("curl") is None:
         pytest.skip("this page calls curl, which is not installed here")
     _read(page, tmp_path, {})
 
 
+@pytest.mark.unmeasured
 def test_the_quickstart_runs_on_every_store_by_url_alone(broker_url: str, tmp_path: Path) -> None:
     asyncio.run(_migrate(broker_url))
 

@@ -125,6 +125,7 @@ async def test_three_keepers_killed_over_a_change_of_clocks_fire_every_time_once
     await broker.close()
 
 
+@pytest.mark.unmeasured
 async def test_ten_thousand_that_are_due_at_once_fire_once_and_together(rig: Rig) -> None:
     names = [f"tenant {n:05}" for n in range(10_000)]
     await make_many(rig, names)

@@ -23,7 +23,10 @@ from tests.schedules.clockwork import EVERY
 from tests.schedules.rig import Rig
 from tests.worker.harness import ROOT, eventually, lines, running, soon
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+    pytest.mark.unmeasured,
+]
 TARGET = "tests.schedules.clockwork:app"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+pytestmark = pytest.mark.unmeasured
 
 
 def marked(file: Path) -> set[int]:
