@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, compile_path
 
 from conveyor_console.kit.problems import ProblemOut, problems
@@ -56,12 +57,21 @@ def described(routes: Sequence[BaseRoute], *, never_busy: Collection[str]) -> di
     return schema
 
 
-def methods_at(schema: Mapping[str, Any], path: str) -> frozenset[str]:
-    """Return the methods that a description knows for the path of a request; a path that is
-    written down as it is goes before one with parameters."""
-    paths = schema["paths"]
-    found = [path] if path in paths else [one for one in paths if _fits(one, path)]
-    return frozenset(method.upper() for one in found for method in paths[one])
+def methods_by_path(routes: Sequence[BaseRoute]) -> dict[str, frozenset[str]]:
+    """Return the methods of each path, which routes know one by one only."""
+    found: dict[str, frozenset[str]] = {}
+    for route in iter_route_contexts(routes):
+        if route.path_format is not None:
+            known = found.get(route.path_format, frozenset())
+            found[route.path_format] = known | (route.methods or set())
+    return found
+
+
+def methods_at(methods: Mapping[str, frozenset[str]], path: str) -> frozenset[str]:
+    """Return the methods that there are at the path of a request, of those that templates have; a
+    path that is written down as it is goes before one with parameters."""
+    found = [path] if path in methods else [one for one in methods if _fits(one, path)]
+    return frozenset[str]().union(*(methods[one] for one in found))
 
 
 def _fits(template: str, path: str) -> bool:
