@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: real servers, fresh stores, and the watch for what tests leak."""
 
+import gc
 import os
 import secrets
 from collections.abc import Generator, Iterator
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Shuffled already; what is slow begins first, so that none of it is left for the end, when
     # only one process of the suite has something to do.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    # Half a million objects that live as long as the run: garbage is looked for among the others.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

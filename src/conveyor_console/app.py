@@ -107,12 +107,34 @@ _PARTS: tuple[Callable[[Console], Part], ...] = (
 )
 
 
+@cache
+def _openapi() -> dict[str, Any]:
+    """Describe the API once, which takes a third of a second."""
+    return described(_ROUTES, never_busy=_NEVER_BUSY)
+
+
+@cache
+def _methods() -> Mapping[str, frozenset[str]]:
+    return methods_by_path(_ROUTES)
+
+
+def _described() -> Any:
+    return _openapi()
+
+
 def _routes() -> Sequence[BaseRoute]:
     router = APIRouter()
     for noun in _NOUNS:
         router.include_router(noun, prefix=API)
     router.include_router(probes)
     router.include_router(metrics)
+    # A function of the module: FastAPI keeps every endpoint for ever, and all it closes over.
+    router.add_api_route(
+        "/api/openapi.json",
+        _described,
+        include_in_schema=False,
+        dependencies=[needs(_P.SYSTEM_READ)],
+    )
     return router.routes
 
 
@@ -165,10 +187,6 @@ def create_app(
     failures.install(app)
     problems.install(app, lambda path: methods_at(_methods(), path))
 
-    @app.get("/api/openapi.json", include_in_schema=False, dependencies=[needs(_P.SYSTEM_READ)])
-    def openapi() -> Any:
-        return app.openapi()
-
     app.openapi = _openapi  # type: ignore[method-assign]
     _wrap(app, console)
     return app
@@ -207,14 +225,3 @@ def _wrap(app: FastAPI, console: Console) -> None:
     app.add_middleware(Recorded, auditor=console.auditor)
     app.add_middleware(Measured, measurements=console.part(Measurements), streams=_STREAMS)
     app.add_middleware(InFlight, most=settings.max_in_flight, exempt=_NEVER_BUSY, slow=_HASHING)
-
-
-@cache
-def _methods() -> Mapping[str, frozenset[str]]:
-    return methods_by_path(_ROUTES)
-
-
-@cache
-def _openapi() -> dict[str, Any]:
-    """Describe the API once, which takes a third of a second."""
-    return described(_ROUTES, never_busy=_NEVER_BUSY)
