@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     Connection,
+    Dialect,
     Engine,
     ExceptionContext,
     NullPool,
@@ -30,6 +33,8 @@ from conveyor_console.kit.filters import has_line
 PATIENCE = 10.0
 """Seconds that the database is waited for: for a place in the pool, a connection, an answer."""
 _LONGEST = 60.0
+_TRUSTED = 1.0
+"""Seconds for which a connection that answered is taken to be alive."""
 _LAZILY = text("SET LOCAL synchronous_commit = off")
 _SQLITE_ARGUMENTS = {"timeout": 10}
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -125,7 +130,24 @@ def _engine(url: str, pool_size: int, patience: float | None) -> AsyncEngine:
         full, **pool, connect_args=waits, max_overflow=5, pool_pre_ping=True, hide_parameters=True
     )
     event.listen(engine.sync_engine, "handle_error", _give_up)
+    _ask_seldom(engine.sync_engine.dialect)
     return engine
+
+
+def _ask_seldom(dialect: Dialect) -> None:
+    """Ask a connection whether it is alive once in a while only, not before every transaction: that
+    is three round trips of its own. One that the server closed tells at once."""
+    ask, asked = dialect.do_ping, WeakKeyDictionary[Any, float]()
+
+    def do_ping(connection: Any) -> bool:
+        driver, now = connection.driver_connection, monotonic()
+        if not driver.is_closed() and now - asked.get(driver, -_TRUSTED) < _TRUSTED:
+            return True
+        alive = ask(connection)
+        asked[driver] = now
+        return alive
+
+    dialect.do_ping = do_ping  # type: ignore[assignment, method-assign]
 
 
 def _give_up(failure: ExceptionContext) -> None:
