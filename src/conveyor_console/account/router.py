@@ -60,25 +60,23 @@ async def login(body: Login, request: Request, response: Response) -> Granted:
     async with _a_try(console, account, origin):
         async with console.database.reading() as db:
             user = await db.scalar(select(User).where(User.email == account))
-        good = await console.passwords.matches(
-            body.password, None if user is None else user.password_hash
-        )
-        if user is None or not good or user.disabled_at is not None:
+        checked = None if user is None else user.password_hash
+        good = await console.passwords.matches(body.password, checked)
+        if user is None or checked is None or not good or user.disabled_at is not None:
             note(request, "auth.login", _user(user))
             raise unauthenticated("the e-mail address or the password is wrong")
-        await console.throttle.succeeded(account, origin.ip)
-    checked = user.password_hash
-    renewed = await console.passwords.renewed(body.password, checked)
-    async with changing(request) as db:
-        user = await db.get(User, user.id)
-        if user is None or user.disabled_at is not None:  # while the password was checked
-            raise unauthenticated("the e-mail address or the password is wrong")
-        if renewed is not None and user.password_hash == checked:
-            user.password_hash = renewed
-        grant = await console.sessions.begin(
-            db, user, console.new_id(), origin, console.clock.now()
-        )
-        note(request, "auth.login", f"session:{grant.session_id}", who=user)
+        renewed = await console.passwords.renewed(body.password, checked)
+        async with changing(request) as db:
+            user = await db.get(User, user.id)
+            if user is None or user.disabled_at is not None:  # while the password was checked
+                raise unauthenticated("the e-mail address or the password is wrong")
+            if renewed is not None and user.password_hash == checked:
+                user.password_hash = renewed
+            grant = await console.sessions.begin(
+                db, user, console.new_id(), origin, console.clock.now()
+            )
+            note(request, "auth.login", f"session:{grant.session_id}", who=user)
+            await console.throttle.succeeded(db, account, origin.ip)
     return _granted(console, response, grant)
 
 
@@ -171,7 +169,8 @@ async def change_password(body: PasswordChange, myself: Myself, request: Request
     async with _a_try(console, user.email, origin):
         if not await console.passwords.matches(body.current, user.password_hash):
             raise Problem(403, "the current password is wrong")
-        await console.throttle.succeeded(user.email, origin.ip)
+        async with console.database.writing() as db:
+            await console.throttle.succeeded(db, user.email, origin.ip)
     accounts.check_password(body.new, user.email)
     hashed = await console.passwords.hash(body.new)
     now = console.clock.now()

@@ -17,9 +17,9 @@ import ipaddress
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import String, delete, select, update
+from sqlalchemy import Executable, String, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -47,6 +47,31 @@ class ThrottleRow(Base):
     friend: Mapped[bool]
     count: Mapped[int]
     at: Mapped[datetime] = mapped_column(Moment, index=True)
+
+
+_ROWS = cast(Table, ThrottleRow.__table__)
+# Made once, and not through the mapper: a sign-in asks ten of these, on everybody's event loop.
+_AT = select(_ROWS.c.at).where(_ROWS.c.digest == bindparam("key"))
+_SET = (
+    update(_ROWS)
+    .where(_ROWS.c.digest == bindparam("key"))
+    .values(count=bindparam("number"), at=bindparam("last"))
+)
+
+
+def _upserts(column: str) -> dict[str, Executable]:
+    """Return by dialect the statement that adds rows, of which `column` is new if they exist."""
+    return {
+        dialect: (statement := insert(_ROWS))
+        .on_conflict_do_update(
+            index_elements=[_ROWS.c.digest], set_={column: statement.excluded[column]}
+        )
+        .returning(_ROWS.c.digest, _ROWS.c.count, _ROWS.c.at)
+        for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+    }
+
+
+_LOCKS, _FRIENDS = _upserts("friend"), _upserts("at")
 
 
 class Failures(NamedTuple):
@@ -91,9 +116,9 @@ class Throttle:
 
     @asynccontextmanager
     async def trying(self, account: str, ip: str) -> AsyncIterator[None]:
-        """Take a try; it was the right password when `succeeded` is called within. Who is one too
-        many waits for those that are being looked at here: the right one gives its try back.
-        Raises `TooMany`."""
+        """Take a try, for the block to look at a password and raise for a wrong one; for the right
+        one it commits `succeeded`. Who is one too many waits for those that are being looked at
+        here: the right one gives its try back. Raises `TooMany`."""
         place = network(ip)
         while wait := await self.admit(account, ip):
             others = self._undecided.get(place)
@@ -102,18 +127,18 @@ class Throttle:
             await others.decided.wait()
         undecided = self._undecided.setdefault(place, _Undecided())
         undecided.number += 1
+        right = False
         try:
             yield
+            right = True
         finally:
             undecided.number -= 1
-            if not undecided.number:
+            if right or not undecided.number:
                 self._decide(place)
 
     def _decide(self, place: str) -> None:
         """Let those ask again that wait for tries from here."""
-        undecided = self._undecided.get(place)
-        if undecided is None:
-            return
+        undecided = self._undecided[place]
         undecided.decided.set()
         undecided.decided = asyncio.Event()
         if not undecided.number:
@@ -156,20 +181,16 @@ class Throttle:
             used = (ThrottleRow.digest == key) & (ThrottleRow.count > 0)
             await db.execute(update(ThrottleRow).where(used).values(count=ThrottleRow.count - 1))
 
-    async def succeeded(self, account: str, ip: str) -> None:
-        """Give a try back, and forget the failures of this account from here."""
+    async def succeeded(self, db: AsyncSession, account: str, ip: str) -> None:
+        """Give a try back, and forget the failures of this account from here, when this transaction
+        commits. It holds up others at the same keys until then: let it be the last that it does."""
         now = self._clock.now()
         pair, place, anywhere = _keys(account, ip)
-        async with self._database.writing() as db:
-            given = [place] if await _is_friend(db, pair, now) else sorted((place, anywhere))
-            rows = await _locked(db, sorted((pair, *given)), now)
-            for key in given:
-                row = ThrottleRow.digest == key
-                less = {"count": max(0, rows[key].number - 1)}
-                await db.execute(update(ThrottleRow).where(row).values(less))
-            await db.execute(delete(ThrottleRow).where(ThrottleRow.digest == pair))
-            await _put(db, [_row(_friend(pair), now, friend=True)], {"at": now})
-        self._decide(network(ip))
+        given = {place} if await _is_friend(db, pair, now) else {place, anywhere}
+        known = await _locked(db, sorted({pair, *given}), now)
+        left = {key: max(0, was.number - 1) if key in given else 0 for key, was in known.items()}
+        await _set(db, {key: Failures(left[key], was.at) for key, was in known.items()})
+        await _put(db, _FRIENDS, [_row(_friend(pair), now, friend=True)])
 
 
 def network(ip: str) -> str:
@@ -202,36 +223,33 @@ def _row(key: str, now: datetime, *, friend: bool = False) -> dict[str, Any]:
 
 
 async def _is_friend(db: AsyncSession, pair: str, now: datetime) -> bool:
-    known = ThrottleRow.digest == _friend(pair)
-    at = await db.scalar(select(ThrottleRow.at).where(known))
+    at = (await (await db.connection()).execute(_AT, {"key": _friend(pair)})).scalar()
     return at is not None and now - at <= FRIENDS_FOR
 
 
 async def _locked(db: AsyncSession, keys: Sequence[str], now: datetime) -> dict[str, Failures]:
     """Return what is known of keys, which must be in order; until the transaction ends nobody else
     can count them."""
-    found = await _put(db, [_row(key, now) for key in keys], {"friend": False})
+    found = await _put(db, _LOCKS, [_row(key, now) for key in keys])
     return {key: Failures(number, at) for key, number, at in found}
 
 
 async def _put(
-    db: AsyncSession, rows: Sequence[Mapping[str, Any]], otherwise: Mapping[str, Any]
+    db: AsyncSession, statements: Mapping[str, Executable], rows: Sequence[Mapping[str, Any]]
 ) -> Any:
-    insert = postgresql.insert if db.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = (
-        insert(ThrottleRow)
-        .values(list(rows))
-        .on_conflict_do_update(index_elements=[ThrottleRow.digest], set_=dict(otherwise))
-        .returning(ThrottleRow.digest, ThrottleRow.count, ThrottleRow.at)
-    )
-    return await db.execute(statement)
+    statement = statements[db.get_bind().dialect.name]
+    return await (await db.connection()).execute(statement, list(rows))
 
 
 async def _count(db: AsyncSession, known: Mapping[str, Failures], now: datetime) -> None:
-    for key, was in known.items():
-        count = 1 if now - was.at > FORGOTTEN else was.number + 1
-        row = ThrottleRow.digest == key
-        await db.execute(update(ThrottleRow).where(row).values(count=count, at=now))
+    forgotten = now - FORGOTTEN
+    after = {key: 1 if was.at < forgotten else was.number + 1 for key, was in known.items()}
+    await _set(db, {key: Failures(number, now) for key, number in after.items()})
+
+
+async def _set(db: AsyncSession, failures: Mapping[str, Failures]) -> None:
+    rows = [{"key": key, "number": one.number, "last": one.at} for key, one in failures.items()]
+    await (await db.connection()).execute(_SET, rows)
 
 
 async def _tidy(db: AsyncSession, now: datetime) -> None:
