@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from conveyor_console.db.base import PREFIX, Base, Id, Json, Moment
@@ -49,11 +49,10 @@ class Session(Base):
     """One sign-in on one device: the family of its refresh tokens."""
 
     __tablename__ = f"{PREFIX}session"
+    __table_args__ = (Index(None, "user_id", "expires_at"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
-    user_id: Mapped[str] = mapped_column(
-        ForeignKey(f"{PREFIX}user.id", ondelete="CASCADE"), index=True
-    )
+    user_id: Mapped[str] = mapped_column(ForeignKey(f"{PREFIX}user.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(Moment)
     last_used_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime] = mapped_column(Moment)
@@ -74,7 +73,7 @@ class RefreshToken(Base):
         ForeignKey(f"{PREFIX}session.id", ondelete="CASCADE"), index=True
     )
     issued_at: Mapped[datetime] = mapped_column(Moment)
-    expires_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
     used_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
