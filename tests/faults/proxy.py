@@ -87,7 +87,7 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """Refuse new connections; those that exist go on (see `reset()`)."""
-        self._call(self._engine.refuse)
+        self._await(self._engine.refuse())
 
     def reset(self) -> None:
         """Reset (RST) all present connections, on both sides, once."""
