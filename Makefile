@@ -5,7 +5,7 @@ STAMP := .venv/.setup-done
 BENCH_STAMP := .venv-bench/.setup-done
 FUZZ_STAMP := .venv-fuzz/.setup-done
 # Servers are started per test process: more of them than this gains nothing.
-WORKERS ?= 5
+WORKERS ?= 4
 ARGS ?=
 # The suite starts thousands of interpreters: each would compile all that it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
