@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +21,7 @@ from conveyor_console.history.queries import finished, whole
 from conveyor_console.history.retention import prune
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.sorting import Order, Place, cursor_in
-from tests.servers import PostgresServer
+from tests.console.conftest import copied
 from tests.servers.postgres import run_in_own_loop
 
 # The archive is made once for each database: one process runs them all.
@@ -48,27 +46,10 @@ def fill_archive(url: str) -> None:
     run_in_own_loop(run())
 
 
-@pytest.fixture(scope="module")
-def archive_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("archive") / "console.db"
-    fill_archive(f"sqlite:///{path.as_posix()}")
-    return path
-
-
 @pytest.fixture
-def archive_url(
-    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
-) -> Iterator[str]:
+def archive_url(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
     """A copy of the archive."""
-    if database_kind == "sqlite":
-        path = tmp_path / "console.db"
-        shutil.copy(request.getfixturevalue("archive_file"), path)
-        yield f"sqlite:///{path.as_posix()}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.create_database(template=server.template("console_archive", fill_archive))
-    yield url
-    server.drop_database(url)
+    yield from copied(request, "console_archive", fill_archive)
 
 
 @pytest.fixture
