@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from typing import Any
@@ -12,6 +13,9 @@ from sqlalchemy import event, text
 
 from benchmarks.history import QUESTIONS, fill
 from conveyor_console.analytics import queries as analytics
+from conveyor_console.audit.models import AuditEntry
+from conveyor_console.audit_log.queries import entries
+from conveyor_console.audit_log.searching import SEARCH
 from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from conveyor_console.history import letters as dead_letters
@@ -166,6 +170,49 @@ async def test_an_order_says_everything_once(database: Database) -> None:
             text("SELECT count(*) FROM console_task WHERE state = 'failed' AND name LIKE 'mail.%'")
         )
     assert len(seen) == number
+
+
+async def test_the_audit_log(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conveyor_console.audit_log.queries.WINDOW", 100)
+    async with database.writing() as session:
+        session.add_all(audit_entry(number) for number in range(3_000))
+    async with database.writing() as session:
+        await session.execute(text("ANALYZE"))
+    exact = ("user:u7", "by:nobody", "ip:::1", "action:x.y", "target:t:7", "request:r7")
+    words = (
+        "",
+        "outcome:refused",
+        "nothing",
+        "key:k status:403",
+        "-by:nobody",
+        "age<1h at>2026-11-26",
+    )
+    for q, down in product((*exact, *words, *(f"{q} nothing" for q in exact)), (False, True)):
+        wanted = SEARCH.read(q, datetime.fromtimestamp(NOW, UTC))
+        order = Order("at", down)
+        for place in (None, Place("", f"{1_000:036}")):
+            ask = partial(entries, wanted=wanted, order=order, place=place, limit=50)
+            found = await plans(database, ask)
+            check(found, tables=("console_audit",))
+            if place is None and q.split(" ", maxsplit=1)[0] in exact:
+                column = SEARCH.fields[q.partition(":")[0]].attribute
+                assert all(f"ix_console_audit_{column}" in plan for plan in found), found
+
+
+def audit_entry(number: int) -> AuditEntry:
+    """One of many, each by somebody else."""
+    return AuditEntry(
+        id=f"{number:036}",
+        at=datetime.fromtimestamp(NOW - 3_000 + number, UTC),
+        user_id=f"u{number}",
+        actor=f"a{number}",
+        action=f"x.{number}",
+        target=f"t:{number}",
+        outcome="refused" if number % 100 == 0 else "done",
+        detail="words",
+        ip=f"10.0.0.{number}",
+        request_id=f"r{number}",
+    )
 
 
 async def test_details(database: Database) -> None:
