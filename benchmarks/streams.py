@@ -1,9 +1,12 @@
-"""How much memory idle event streams take: a server process, and this one that opens them.
+"""How much memory idle event streams take, and how soon they tell: a server process, and this one
+that opens them.
 
-    python -m benchmarks.streams [--streams 1000] [--seconds 40]
+    python -m benchmarks.streams [--streams 1000] [--seconds 40] [--changes 20]
 
-Prints the server's resident memory before, with the streams, and per stream; then how quickly it
-ends with all of them open.
+Prints the server's resident memory before, with the streams, and per stream; then how long it is
+from an enqueue, and from the pause of a queue, until each stream has told of it (from when the
+request is sent; this process, which reads all of them, included); then how quickly it ends with all
+of them open.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import secrets
 import signal
 import socket
@@ -18,10 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import psutil
+
+from benchmarks.load import percentiles
 
 _APP = """
 from conveyor import Conveyor
@@ -37,30 +44,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--changes", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_measure(Path(folder), options.streams, options.seconds))
+        measured = _measure(Path(folder), options.streams, options.seconds, options.changes)
+        asyncio.run(measured)
 
 
-async def _measure(folder: Path, streams: int, seconds: float) -> None:
+async def _measure(folder: Path, streams: int, seconds: float, changes: int) -> None:
     port = _free_port()
     server = _serve(folder, port)
     try:
         token = await _token(f"http://127.0.0.1:{port}")
         process = psutil.Process(server.pid)
         before = process.memory_info().rss
-        writers = [await _open(port, token) for _ in range(streams)]
+        opened = [await _open(port, token) for _ in range(streams)]
         cpu = sum(process.cpu_times()[:2])
         await asyncio.sleep(seconds)
         idle = sum(process.cpu_times()[:2]) - cpu
         after = process.memory_info().rss
         print(f"before {before / 2**20:.1f} MB, with {streams} streams {after / 2**20:.1f} MB")
         print(f"{(after - before) / streams / 1024:.1f} KB a stream, CPU {idle / seconds:.1%}")
+        await _latencies(f"http://127.0.0.1:{port}", token, [one for one, _ in opened], changes)
         began = time.perf_counter()
         server.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(server.wait, 30)
         print(f"ended with {code} after {time.perf_counter() - began:.2f} s")
-        for writer in writers:
+        for _, writer in opened:
             writer.close()
     finally:
         if server.poll() is None:
@@ -95,7 +105,66 @@ async def _token(base: str) -> str:
     raise SystemExit("the server does not answer")
 
 
-async def _open(port: int, token: str) -> asyncio.StreamWriter:
+async def _latencies(
+    base: str, token: str, readers: Sequence[asyncio.StreamReader], changes: int
+) -> None:
+    heard = [Heard(reader) for reader in readers]
+    headers = {"Authorization": f"Bearer {token}"}
+    dice = random.Random(7)
+    found: dict[str, list[float]] = {"enqueue": [], "pause": []}
+    async with httpx.AsyncClient(base_url=f"{base}/api/v1", headers=headers) as client:
+        for number in range(changes):
+            # So that the server's rounds are met at every moment of theirs.
+            await asyncio.sleep(1 + dice.random())
+            sent = time.perf_counter()
+            body = {"name": "bench.nothing", "queue": f"bench{number}"}
+            answer = await client.post("/tasks", json=body)
+            found["enqueue"] += await _all(heard, answer.raise_for_status().json()["id"], sent)
+            await asyncio.sleep(1 + dice.random())
+            sent = time.perf_counter()
+            reason = f"reason {number}."
+            answer = await client.post(f"/queues/bench{number}/pause", json={"reason": reason})
+            answer.raise_for_status()
+            found["pause"] += await _all(heard, reason, sent)
+    for one in heard:
+        one.reading.cancel()
+    await asyncio.gather(*(one.reading for one in heard), return_exceptions=True)
+    for what, took in found.items():
+        print(f"{what}: {percentiles(took)}")
+
+
+async def _all(heard: Sequence[Heard], text: str, sent: float) -> list[float]:
+    """Wait until every stream has told of something; returns how long that took."""
+    return [at - sent for at in await asyncio.gather(*(one.of(text.encode()) for one in heard))]
+
+
+class Heard:
+    """What one stream has told, and when."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._told = bytearray()
+        self._at = 0.0
+        self._news = asyncio.Event()
+        self.reading = asyncio.create_task(self._read())
+
+    async def of(self, text: bytes) -> float:
+        """Return when it had told of this."""
+        async with asyncio.timeout(30):
+            while text not in self._told:
+                self._news.clear()
+                await self._news.wait()
+        self._told.clear()
+        return self._at
+
+    async def _read(self) -> None:
+        while chunk := await self._reader.read(65_536):
+            self._at = time.perf_counter()
+            self._told += chunk
+            self._news.set()
+
+
+async def _open(port: int, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a stream and read until its first frame."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4_096)
     request = (
@@ -103,7 +172,7 @@ async def _open(port: int, token: str) -> asyncio.StreamWriter:
     )
     writer.write(request.encode())
     await reader.readuntil(b"event: hello")
-    return writer
+    return reader, writer
 
 
 def _free_port() -> int:

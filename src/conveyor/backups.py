@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from conveyor.core.errors import ConveyorError
@@ -33,24 +33,22 @@ def copy_database(
 ) -> str:
     """Copy a database as it is at one moment; writers wait for nothing. The copy has its name only
     when it is whole, checked and on the disk, and `<name>.sha256` is there before it; until then it
-    is `.<name>.partial` beside it. `stop` is asked now and then. Returns the SHA-256. Raises
-    `CopyFailed`."""
+    is `.<name>.partial` beside it. What others made stays as it is, also a file of that name that
+    appears meanwhile. `stop` is asked now and then. Returns the SHA-256. Raises `CopyFailed`."""
     try:
-        _must_fit(source, target.parent)
-        partial = target.with_name(f".{target.name}.partial")
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except (OSError, CopyFailed) as exc:
-        raise _failed(source, target, exc) from exc
-    try:
-        _copy_pages(source, partial, stop, stopped)
-        digest = digest_of(partial)
-        _write_down(target, digest)
-        _to_disk(partial)
-        partial.replace(target)
-        _to_disk(target.parent)
+        with ExitStack() as made:
+            _must_fit(source, target.parent)
+            _must_be_free(target)
+            partial = target.with_name(f".{target.name}.partial")
+            _make(partial, made)
+            _copy_pages(source, partial, stop, stopped)
+            digest = digest_of(partial)
+            _write_down(target, digest, made)
+            _to_disk(partial)
+            _name(partial, target, made)
+            _to_disk(target.parent)
+            made.pop_all()
     except (OSError, sqlite3.Error, CopyFailed) as exc:
-        for left in (partial, target, sum_file(target)):
-            left.unlink(missing_ok=True)
         raise _failed(source, target, exc) from exc
     return digest
 
@@ -100,6 +98,33 @@ def _must_fit(source: Path, folder: Path) -> None:
         raise CopyFailed(f"it needs {needed:,} bytes, and {free:,} are free")
 
 
+def _must_be_free(target: Path) -> None:
+    for path in (target, sum_file(target)):
+        if os.path.lexists(path):
+            raise CopyFailed(f"{path.name} is there already: name another file")
+
+
+def _make(path: Path, made: ExitStack) -> None:
+    """Make an empty file, and let `made` delete it. Raises `FileExistsError`."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    made.callback(path.unlink, missing_ok=True)
+
+
+def _name(partial: Path, target: Path, made: ExitStack) -> None:
+    """Give a copy its name unless somebody has it. Raises `FileExistsError`."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and others know no links: there the name is taken first, for a moment by nothing.
+        _make(target, made)
+        partial.replace(target)
+    else:
+        made.callback(target.unlink, missing_ok=True)
+        partial.unlink()
+
+
 def _copy_pages(source: Path, target: Path, stop: Callable[[], bool], stopped: str) -> None:
     def look(*_: int) -> None:
         if stop():
@@ -126,8 +151,9 @@ def _read_only(path: Path) -> str:
     return f"{path.resolve().as_uri()}?mode=ro"
 
 
-def _write_down(target: Path, digest: str) -> None:
+def _write_down(target: Path, digest: str, made: ExitStack) -> None:
     path = sum_file(target)
+    _make(path, made)
     path.write_text(f"{digest}  {target.name}\n", "ascii")
     _to_disk(path)
 

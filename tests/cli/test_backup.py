@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from conveyor import backups
 from tests.cli.conftest import APP, Inside, Shell
 
 
@@ -52,3 +59,62 @@ def test_a_folder_and_what_goes_wrong(inside: Inside, tmp_path: Path) -> None:
         assert ran.code == code, ran
         assert told in ran.sentence, ran
         assert "pw" not in ran.err.replace("pg_dump", "")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "tasks.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE t (x)")
+    return path
+
+
+def told(folder: Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["copy.db", "copy.db.sha256", ".copy.db.partial"])
+def test_what_others_made_stays(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"of another process")
+    before = told(tmp_path)
+    with pytest.raises(backups.CopyFailed, match=rf"{name}.* already|exists"):
+        backups.copy_database(source, tmp_path / "copy.db")
+    assert told(tmp_path) == before
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("taken", ["copy.db", "copy.db.sha256"])
+def test_a_name_that_is_taken_meanwhile_stays_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, taken: str, links: bool
+) -> None:
+    def others_take_it() -> bool:
+        (tmp_path / taken).write_bytes(b"of another process")
+        return False
+
+    if not links:
+        monkeypatch.setattr(os, "link", without_links)
+    with pytest.raises(backups.CopyFailed, match="exists"):
+        backups.copy_database(source, tmp_path / "copy.db", others_take_it)
+    assert told(tmp_path) == {source.name: source.read_bytes(), taken: b"of another process"}
+
+
+def without_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "this file system has none")
+
+
+def test_a_file_system_without_links_will_do(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", without_links)
+    digest = backups.copy_database(source, tmp_path / "copy.db")
+    assert backups.check(tmp_path / "copy.db") == digest
+    assert set(told(tmp_path)) == {source.name, "copy.db", "copy.db.sha256"}
+
+
+def test_who_is_interrupted_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backups.copy_database(source, tmp_path / "copy.db", interrupt)
+    assert set(told(tmp_path)) == {source.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -83,28 +83,48 @@ def migrate(url: str) -> None:
     run_in_own_loop(run())
 
 
+class SqliteTemplates:
+    """Files that are filled once: copying one is many times faster than filling another."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._filled: set[str] = set()
+
+    def template(self, name: str, prepare: Callable[[str], None]) -> Path:
+        """Return template `name`; at the first call `prepare(url)` fills it."""
+        path = self._folder / f"{name}.db"
+        if name not in self._filled:
+            prepare(f"sqlite:///{path.as_posix()}")
+            self._filled.add(name)
+        return path
+
+
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file: copying it is many times faster than migrating anew."""
-    path = tmp_path_factory.mktemp("template") / "console.db"
-    migrate(f"sqlite:///{path.as_posix()}")
-    return path
+def sqlite_templates(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplates:
+    return SqliteTemplates(tmp_path_factory.mktemp("templates"))
 
 
-@pytest.fixture
-def migrated_url(
-    request: pytest.FixtureRequest, database_kind: str, sqlite_template: Path, tmp_path: Path
+def copied(
+    request: pytest.FixtureRequest, name: str, prepare: Callable[[str], None]
 ) -> Iterator[str]:
-    """A database for the console with its tables in it."""
-    if database_kind == "sqlite":
-        path = tmp_path / "console.db"
-        shutil.copy(sqlite_template, path)
+    """A fixture's URL: a copy, on the test's kind of database, of what `prepare(url)` makes once
+    under a name."""
+    if request.getfixturevalue("database_kind") == "sqlite":
+        templates: SqliteTemplates = request.getfixturevalue("sqlite_templates")
+        path = request.getfixturevalue("tmp_path") / "console.db"
+        shutil.copy(templates.template(name, prepare), path)
         yield f"sqlite:///{path.as_posix()}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.create_database(template=server.template("console_migrated", migrate))
+    url = server.create_database(template=server.template(name, prepare))
     yield url
     server.drop_database(url)
+
+
+@pytest.fixture
+def migrated_url(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+    """A database for the console with its tables in it."""
+    yield from copied(request, "console_migrated", migrate)
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ async def test_the_newest_stay(admin: Api, clock: TestClock, folder: Path) -> No
     left = names_in(folder)
     assert len(left) == 8
     assert {name.removesuffix(".sha256") for name in left} == set(left[::2])
+    clock.advance(1)
     again = await admin.call(
         "POST", "/system/backups", 201, headers={"Idempotency-Key": (key := "nightly")}
     )
@@ -120,8 +121,8 @@ def in_the_way(path: Path) -> None:
     path.write_text("a file, where a folder should be")
 
 
-def test_what_fails_leaves_nothing(folder: Path, tmp_path: Path, sqlite_template: Path) -> None:
-    bad = tmp_path / "bad.db"
+def test_what_fails_leaves_nothing(folder: Path, tmp_path: Path, migrated_url: str) -> None:
+    good, bad = Path(migrated_url.removeprefix("sqlite:///")), tmp_path / "bad.db"
     with closing(sqlite3.connect(bad)) as db, db:
         db.execute("CREATE TABLE t (x)")
         db.executemany("INSERT INTO t VALUES (?)", [("y" * 4_000,)] * 50)
@@ -130,7 +131,7 @@ def test_what_fails_leaves_nothing(folder: Path, tmp_path: Path, sqlite_template
         file.write(b"\xff" * 4_096 * 5)
     for source, stop, words in (
         (bad, False, r"damaged|malformed"),
-        (sqlite_template, True, "the console is ending"),
+        (good, True, "the console is ending"),
         (tmp_path / "missing.db", False, "missing"),
     ):
         with pytest.raises(copying.CopyFailed, match=words):

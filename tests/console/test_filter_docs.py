@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from conveyor_console.alerts.queries import SEARCH as ALERTS
+from conveyor_console.alerts.searching import CHANNELS, RULES
 from conveyor_console.api_keys.searching import SEARCH as KEYS
+from conveyor_console.audit_log.searching import SEARCH as AUDIT
 from conveyor_console.bulk_actions.searching import SEARCH as BULK_ACTIONS
 from conveyor_console.history.fields import FIELDS as TASKS
 from conveyor_console.history.fields import STATES
@@ -18,16 +20,20 @@ from conveyor_console.limits.listing import FIELDS as LIMITS
 from conveyor_console.queues.service import LISTING as QUEUES
 from conveyor_console.schedules.listing import LISTING as SCHEDULES
 from conveyor_console.strikes.listing import FIELDS as STRIKES
+from conveyor_console.users.queries import INVITATIONS
 from conveyor_console.users.queries import SEARCH as USERS
+from conveyor_console.webhooks.searching import SEARCH as WEBHOOKS
 from conveyor_console.workers.listing import LISTING as WORKERS
 from conveyor_console.workers.past import FIELDS as PAST
+from conveyor_console.workflows.listing import FIELDS as RUNS
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/filters.md").read_text(encoding="utf-8")
 
 
 def test_every_field_is_on_the_page() -> None:
     lists = (QUEUES, WORKERS, SCHEDULES, USERS, ALERTS, BULK_ACTIONS, KEYS)
-    rest = [*(one.fields for one in lists), LIMITS, STRIKES, PAST]
+    more = (INVITATIONS, RULES, CHANNELS, WEBHOOKS, AUDIT)
+    rest = [*(one.fields for one in (*lists, *more)), LIMITS, STRIKES, PAST, RUNS]
     for field in {*TASKS, *LETTERS, *(name for one in rest for name in one)} - {"", "args"}:
         assert f"`{field}`" in PAGE, field
     assert "`args.NAME`" in PAGE

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,9 @@ from sqlalchemy import event, text
 
 from benchmarks.history import QUESTIONS, fill
 from conveyor_console.analytics import queries as analytics
+from conveyor_console.audit.models import AuditEntry
+from conveyor_console.audit_log.queries import entries
+from conveyor_console.audit_log.searching import SEARCH
 from conveyor_console.db import schema
 from conveyor_console.db.engine import Database
 from conveyor_console.history import letters as dead_letters
@@ -23,7 +25,7 @@ from conveyor_console.history.queries import finished, whole
 from conveyor_console.history.retention import prune
 from conveyor_console.kit.filters import conditions
 from conveyor_console.kit.sorting import Order, Place, cursor_in
-from tests.servers import PostgresServer
+from tests.console.conftest import copied
 from tests.servers.postgres import run_in_own_loop
 
 # The archive is made once for each database: one process runs them all.
@@ -48,27 +50,10 @@ def fill_archive(url: str) -> None:
     run_in_own_loop(run())
 
 
-@pytest.fixture(scope="module")
-def archive_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("archive") / "console.db"
-    fill_archive(f"sqlite:///{path.as_posix()}")
-    return path
-
-
 @pytest.fixture
-def archive_url(
-    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
-) -> Iterator[str]:
+def archive_url(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
     """A copy of the archive."""
-    if database_kind == "sqlite":
-        path = tmp_path / "console.db"
-        shutil.copy(request.getfixturevalue("archive_file"), path)
-        yield f"sqlite:///{path.as_posix()}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.create_database(template=server.template("console_archive", fill_archive))
-    yield url
-    server.drop_database(url)
+    yield from copied(request, "console_archive", fill_archive)
 
 
 @pytest.fixture
@@ -185,6 +170,49 @@ async def test_an_order_says_everything_once(database: Database) -> None:
             text("SELECT count(*) FROM console_task WHERE state = 'failed' AND name LIKE 'mail.%'")
         )
     assert len(seen) == number
+
+
+async def test_the_audit_log(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conveyor_console.audit_log.queries.WINDOW", 100)
+    async with database.writing() as session:
+        session.add_all(audit_entry(number) for number in range(3_000))
+    async with database.writing() as session:
+        await session.execute(text("ANALYZE"))
+    exact = ("user:u7", "by:nobody", "ip:::1", "action:x.y", "target:t:7", "request:r7")
+    words = (
+        "",
+        "outcome:refused",
+        "nothing",
+        "key:k status:403",
+        "-by:nobody",
+        "age<1h at>2026-11-26",
+    )
+    for q, down in product((*exact, *words, *(f"{q} nothing" for q in exact)), (False, True)):
+        wanted = SEARCH.read(q, datetime.fromtimestamp(NOW, UTC))
+        order = Order("at", down)
+        for place in (None, Place("", f"{1_000:036}")):
+            ask = partial(entries, wanted=wanted, order=order, place=place, limit=50)
+            found = await plans(database, ask)
+            check(found, tables=("console_audit",))
+            if place is None and q.split(" ", maxsplit=1)[0] in exact:
+                column = SEARCH.fields[q.partition(":")[0]].attribute
+                assert all(f"ix_console_audit_{column}" in plan for plan in found), found
+
+
+def audit_entry(number: int) -> AuditEntry:
+    """One of many, each by somebody else."""
+    return AuditEntry(
+        id=f"{number:036}",
+        at=datetime.fromtimestamp(NOW - 3_000 + number, UTC),
+        user_id=f"u{number}",
+        actor=f"a{number}",
+        action=f"x.{number}",
+        target=f"t:{number}",
+        outcome="refused" if number % 100 == 0 else "done",
+        detail="words",
+        ip=f"10.0.0.{number}",
+        request_id=f"r{number}",
+    )
 
 
 async def test_details(database: Database) -> None:

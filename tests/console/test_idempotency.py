@@ -217,6 +217,10 @@ async def test_an_effect_in_the_queue_whose_answer_was_lost_is_one_effect(
         (f"/tasks/{dead.id}/retry-edited", {"args": ["other"]}),
         (f"/tasks/{waiting.id}/reschedule", {"delay": 60}),
         ("/schedules/hourly/run", None),
+        (
+            "/schedules",
+            {"name": "nightly", "task": "shop.greet", "args": ["Ada"], "cron": "@daily"},
+        ),
         ("/workflows", {"definition": {"name": "one", "nodes": [node]}}),
         ("/strikes", {"queue": "mail"}),
     )
@@ -224,11 +228,12 @@ async def test_an_effect_in_the_queue_whose_answer_was_lost_is_one_effect(
     async def crash(*_: object) -> bool:
         raise OSError("the machine is gone")
 
-    after = (0, 0, 0)
+    after = (0, 0, 0, 0)
 
-    async def there() -> tuple[int, int, int]:
+    async def there() -> tuple[int, int, int, int]:
         counts = await (await queue.inspector()).counts()
-        return sum(counts.values()), len(await strikes(queue)), len(await runs(queue))
+        made = (await strikes(queue), await runs(queue), await queue.schedules.list())
+        return sum(counts.values()), len(made[0]), len(made[1]), len(made[2])
 
     for path, body in requests:
         with monkeypatch.context() as patched:
@@ -238,7 +243,23 @@ async def test_an_effect_in_the_queue_whose_answer_was_lost_is_one_effect(
         first = await operator.call("POST", path, 201, json=body, headers=KEY)
         assert await operator.call("POST", path, 201, json=body, headers=KEY) == first
         assert await there() == after
-    assert after == (6, 1, 1)
+    assert after == (6, 1, 1, 2)
+
+
+async def test_a_name_that_somebody_else_took_meanwhile_stays_taken(
+    operator: Api, queue: Conveyor, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> bool:
+        raise OSError("the machine is gone")
+
+    body = {"name": "nightly", "task": "shop.greet", "args": ["Ada"], "cron": "@daily"}
+    with monkeypatch.context() as patched:
+        patched.setattr("conveyor_console.creating.answered", crash)
+        await operator.call("POST", "/schedules", 500, json=body, headers=KEY)
+    await operator.call("DELETE", "/schedules/nightly", 204)
+    await operator.call("POST", "/schedules", 201, json=body)
+    await operator.call("POST", "/schedules", 409, json=body, headers=KEY)
+    assert len(await queue.schedules.list()) == 1
 
 
 async def test_a_move_that_was_cut_off_in_the_middle_is_ended_by_its_repeat(

@@ -14,6 +14,8 @@ from conveyor.core.task import State
 from conveyor.errors import InvalidOption, NotInTask, NotUnique
 from conveyor.limits import Unique, limit
 from conveyor.system import SystemClock
+from conveyor.worker.engine import Engine
+from conveyor.worker.prefetch import GATED_TURNS
 from tests.running import Stopwatch, at_work, ended, reached
 from tests.worker.harness import soon
 
@@ -69,6 +71,35 @@ async def test_a_backlog_of_one_tenant_does_not_delay_another(app: Conveyor) -> 
         before = len(order)
         await small.result(10)
         assert order.index("small") - before < 10
+
+
+async def test_a_turn_comes_after_a_few_tasks_a_slot_however_short_they_are(app: Conveyor) -> None:
+    order: list[str] = []
+    go_on = asyncio.Event()
+    go_on.set()
+
+    @app.task(fair_by=lambda tenant: tenant)
+    async def work(tenant: str) -> None:
+        order.append(tenant)
+        await go_on.wait()
+
+    async with at_work(app, concurrency=2) as worker:
+        engine = worker.engine
+        for handle in await app.enqueue_many(work.bind("big") for _ in range(200)):
+            await handle.result(20)
+        # The worker knows now that they are short; these wait, so that it leases all that it may.
+        go_on.clear()
+        await app.enqueue_many(work.bind("big") for _ in range(500))
+        await soon(lambda: asyncio.sleep(0, len(order) == 202 and is_full(engine)))
+        small = await work.enqueue("small")
+        go_on.set()
+        await small.result(20)
+    assert order.index("small") - 202 <= 2 * GATED_TURNS + 1
+
+
+def is_full(engine: Engine) -> bool:
+    """Whether it leases no more gated tasks."""
+    return engine._prefetch.want_gated(len(engine._running), engine._waiting) == 0
 
 
 async def test_a_partition_keeps_its_order_through_retries(app: Conveyor) -> None:

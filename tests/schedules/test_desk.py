@@ -51,6 +51,22 @@ async def test_a_schedule_from_its_making_to_its_end(app: Conveyor, rig: Rig) ->
         await app.schedules.delete("hello")
 
 
+async def test_a_repeat_under_its_creation_id_makes_no_other(app: Conveyor, rig: Rig) -> None:
+    greet = app.definition("greet")
+    first = await app.schedules.create("hello", greet, every=10, creation_id="one")
+    revision = await rig.desk._book.revision()
+    assert await app.schedules.create("hello", greet, every=10, creation_id="one") == first
+    assert await rig.desk._book.revision() > revision, "the first may have died before it told"
+    paused = await app.schedules.pause("hello")
+    assert await app.schedules.create("hello", greet, every=10, creation_id="one") == paused
+    for other in ("", "another"):
+        with pytest.raises(InvalidOption, match="already"):
+            await app.schedules.create("hello", greet, every=10, creation_id=other)
+    await app.schedules.create("plain", greet, every=10)
+    with pytest.raises(InvalidOption, match="already"):
+        await app.schedules.create("plain", greet, every=10)
+
+
 async def test_an_edit_fires_by_the_new_timing_from_now_on(app: Conveyor, rig: Rig) -> None:
     start = rig.clock.time()
     await app.schedules.create("s", app.definition("greet"), every=10, catch_up="all")

@@ -75,6 +75,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Number of the deploy that declared it last."""
     edited_at: float = 0.0
     """When it was made, changed or resumed: nothing before that is ever caught up."""
+    creation_id: str = ""
+    """Under which it was made; making it once more under the same one changes nothing."""
 
     def pause_at(self, now: float) -> Paused | None:
         """Return the pause that holds at `now`, if one does."""

@@ -83,6 +83,8 @@ class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Fires that overlapped with an earlier one and were left out."""
     version: int = 0
     """Grows with every change; give it as `if_version` to change what was seen and nothing else."""
+    creation_id: str = ""
+    """What it was made under, see `app.schedules.create`; empty when it comes from code."""
 
 
 class Desk:
@@ -112,14 +114,15 @@ class Desk:
         return self._info(kept, shard.entries.get(name, Entry()))
 
     async def create(self, schedule: Schedule) -> ScheduleInfo:
-        """Store a new one; its first fire is the first after now. Raises `InvalidOption` when the
-        name is taken."""
+        """Store a new one; its first fire is the first after now. Under the `creation_id` of one
+        that is there nothing is stored. Raises `InvalidOption` when the name is taken."""
         check_name(schedule.name)
         fresh = _replace(schedule, edited_at=self._clock.time())
-        if not await self._book.put(fresh, 0):
+        if not await self._book.put(fresh, 0) and not await self._was_made_as(schedule):
             raise InvalidOption(
                 f"a schedule is named {schedule.name!r} already: edit it, or delete it first"
             )
+        # By a repeat too: whoever made it may have died before this.
         await self._book.touch()
         return await self.get(schedule.name)
 
@@ -219,6 +222,10 @@ class Desk:
             if info.next_at is not None and info.next_at < late
         ]
 
+    async def _was_made_as(self, schedule: Schedule) -> bool:
+        made_as = (await self._find(schedule.name)).schedule.creation_id
+        return bool(made_as) and made_as == schedule.creation_id
+
     async def _find(self, name: str, if_version: int | None = None) -> Kept:
         try:
             kept = await self._book.get(name)
@@ -276,6 +283,7 @@ class Desk:
             fired=entry.fired,
             skipped=entry.skipped,
             version=kept.version,
+            creation_id=schedule.creation_id,
         )
 
 

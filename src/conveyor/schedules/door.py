@@ -137,16 +137,19 @@ class Schedules:
         cron: str | None = None,
         tz: str | None = None,
         every: float | timedelta | None = None,
+        creation_id: str = "",
         **policy: Unpack[Policy],
     ) -> ScheduleInfo:
         """Make a schedule that enqueues `task`: a definition, or with arguments and options
         `task.with_options(…).bind(…)`. `cron` with `tz`, or `every` (seconds); the other options as
-        of `app.schedule`. Raises `InvalidOption`, also when the name is taken.
+        of `app.schedule`. A repeat under a `creation_id` of one's own makes no other one, and
+        returns it as it stands. Raises `InvalidOption`, also when the name is taken.
         """
         call = task if isinstance(task, BoundTask) else task.bind()
         when = timing(cron=cron, tz=tz, every=every)
         made = draft(name, template(self._app, call, name), when, **policy)
-        return await (await self._desk()).create(made)
+        fresh = msgspec.structs.replace(made, creation_id=creation_id)
+        return await (await self._desk()).create(fresh)
 
     async def edit(self, name: str, **changes: Any) -> ScheduleInfo:
         """Change some of `cron`, `tz`, `every`, `overlap`, `catch_up`, `catch_up_window`, `jitter`,

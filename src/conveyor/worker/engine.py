@@ -36,11 +36,11 @@ from conveyor.worker.executor import Executor, Run, Stop, where_to_run
 from conveyor.worker.follower import Follower
 from conveyor.worker.gathering import gather
 from conveyor.worker.intake import Intake
-from conveyor.worker.lineup import Lineup
 from conveyor.worker.notes import EVERY, Notes
 from conveyor.worker.pools import LazyPool
 from conveyor.worker.prefetch import Prefetch
 from conveyor.worker.registry import known_names
+from conveyor.worker.served import Served
 from conveyor.worker.threads import ThreadPool
 from conveyor.worker.waiting import Waiting
 
@@ -59,6 +59,8 @@ SAFETY = 3.0
 """Running code is stopped this long before an unrenewed lease ends (contract D8)."""
 HOARD = 1.0
 """Seconds a leased task may wait for a slot before it goes back."""
+ALL_HELD = 1_000_000
+"""More leases than a worker ever has."""
 
 
 class Engine:
@@ -98,9 +100,7 @@ class Engine:
         self._prefetch = Prefetch(settings.concurrency)
         self._notes = Notes(broker)
         self._follower = Follower(broker, clock, dice, self._ring_bell, code)
-        self._queues: list[str] = list(settings.queues)
-        self._lineup = Lineup(settings.weights, settings.reserved)
-        self._refreshed_at = float("-inf")
+        self._served = Served(broker, settings, self._intake, clock)
         self._signal = asyncio.Event()
         self._rung = self._more = True
         self._adoption = Adoption(broker, clock, token, self.names)
@@ -164,7 +164,7 @@ class Engine:
         try:
             async with (
                 self.app.resources() as state,
-                self.broker.listen(self.token, self._queues, self._ring_bell),
+                self.broker.listen(self.token, self._served.queues, self._ring_bell),
             ):
                 self._executor = Executor(
                     layers=run_layers(self.app.middleware),
@@ -215,6 +215,9 @@ class Engine:
             return 0
         return self._prefetch.want(len(self._running), len(self._waiting))
 
+    def _is_half_through(self) -> bool:
+        return self._prefetch.is_half_through(len(self._running), self._waiting)
+
     async def _wait(self) -> None:
         self._signal.clear()
         try:
@@ -231,15 +234,15 @@ class Engine:
         try:
             # Behind a backlog that leaves no slot free, parked tasks would wait for its end.
             await self._adopt(self._want() if self._more else 0)
-            await self._refresh()
+            await self._served.refresh()
             await self._intake.note_held()
             want = self._want()
             batch = self.completer.take()
             slots = self._prefetch.want_gated(len(self._running), self._waiting)
-            step = Step(self.token, self._queues, want, batch, slots)
+            step = Step(self.token, self._served.queues, want, batch, slots)
             running = (run.lease for run in self._running.values())
             held = (lease.task.queue for lease in chain(running, self._waiting))
-            reply = await self._lineup.step(self.broker, step, held)
+            reply = await self._served.step(step, held)
         except BrokerError as exc:
             self.completer.put_back(batch)
             await self._after_failure(exc)
@@ -254,8 +257,8 @@ class Engine:
         self._more = want > 0 and len(reply.leases) >= want
         await self._look_further(want, reply)
         if len(reply.leases) >= BUSY_BATCH or len(batch) >= BUSY_BATCH:
-            half = lambda: self._prefetch.is_half_through(len(self._running), self._waiting)  # noqa: E731
-            await gather(self._signal, half if self._waiting.gated else None)
+            gated = self._waiting.gated > 0
+            await gather(self._signal, self._is_half_through if gated else None)
 
     async def _look_further(self, want: int, reply: StepReply) -> None:
         """After a step that left slots free: parked tasks, due times, the end of a burst."""
@@ -273,7 +276,7 @@ class Engine:
         """Take parked tasks: like gated ones, which they may be, only those that start soon."""
         most = min(most, self._prefetch.want_gated(len(self._running), self._waiting))
         try:
-            self._accept(await self._adoption.look(self._queues, most))
+            self._accept(await self._adoption.look(self._served.queues, most))
         except BrokerError as exc:
             await self._after_failure(exc)
 
@@ -284,7 +287,7 @@ class Engine:
         while not self._aborted:
             await asyncio.sleep(pauses.next())
             try:
-                held = await self.broker.held(self.token, 1_000_000)
+                held = await self.broker.held(self.token, ALL_HELD)
             except BrokerError as again:
                 log.debug("still no broker: %s", again)
                 continue
@@ -299,30 +302,14 @@ class Engine:
         here = {lease.task.id for lease in self._waiting} | self._running.keys() | settling
         self._accept([lease for lease in held if lease.task.id not in here])
 
-    async def _refresh(self) -> None:
-        """Once a second, look for strikes and (without --queues) for new queues; each step begins
-        with another queue, so that none waits behind a busy one."""
-        now = self._clock.monotonic()
-        if now - self._refreshed_at >= POLL:
-            await self._intake.refresh()
-            if not self.settings.queues:
-                names = await self.broker.inspector.queue_names()
-                if set(names) != set(self._queues):
-                    self._queues[:] = names
-            self._refreshed_at = now
-        self._lineup.turn(self._queues)
-
     async def _found_new_queues(self) -> bool:
-        """Look for queues made since the last look; a task may wait in one of them."""
-        known = set(self._queues)
-        self._refreshed_at = float("-inf")
         try:
-            await self._refresh()
+            more = await self._served.found_more()
         except BrokerError as exc:
             await self._after_failure(exc)
             return True
-        self._rung = self._rung or set(self._queues) != known
-        return set(self._queues) != known
+        self._rung = self._rung or more
+        return more
 
     # -- starting and ending
 

@@ -22,7 +22,7 @@ from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
 from conveyor_console.kit.etags import IfMatch, etag_of, must_match
 from conveyor_console.kit.outgoing import Refused
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.sealing import CannotOpen
 from conveyor_console.kit.wire import PathId
@@ -35,13 +35,13 @@ _MANAGES = [needs(Permission.ALERTS_MANAGE)]
 
 @router.get("", dependencies=_READS)
 async def list_channels(
-    db: Reading, request: Request, cursor: Cursor = None, limit: Limit = 50
+    db: Reading, request: Request, *, q: Search = "", cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ChannelOut]:
     """All channels, the oldest first."""
-    place = place_of(cursor)
-    found = await queries.channels(db, place[0] if place else None, limit + 1)
+    place, console = place_of(cursor), console_of(request)
+    now, after = console.clock.now(), place[0] if place else None
+    found = await queries.channels(db, q, now, after, limit + 1)
     rows, more = page_of(found, limit, lambda channel: [channel.id])
-    console = console_of(request)
     return Page(items=[_shown(console, row) for row in rows], next_cursor=more)
 
 

@@ -18,6 +18,7 @@ from conveyor_console.alerts.models import (
     AlertStanding,
 )
 from conveyor_console.alerts.schemas import RuleOut, StandingOut
+from conveyor_console.alerts.searching import CHANNELS, RULES
 from conveyor_console.kit.etags import TO_CHANGE
 from conveyor_console.kit.filters import Field, Kind
 from conveyor_console.kit.grammar import FREE
@@ -61,18 +62,24 @@ async def rules_out(db: AsyncSession, rules: Sequence[AlertRule]) -> list[RuleOu
     ]
 
 
-async def rules(db: AsyncSession, after: str | None, limit: int) -> list[AlertRule]:
+async def rules(
+    db: AsyncSession, q: str, now: datetime, after: str | None, limit: int
+) -> list[AlertRule]:
     """Return rules by the time they were made."""
     living = AlertRule.deleted_at.is_(None)
     statement = select(AlertRule).where(living).order_by(AlertRule.id).limit(limit)
+    statement = RULES.narrow(db, statement, q, now)
     if after is not None:
         statement = statement.where(AlertRule.id > after)
     return list(await db.scalars(statement))
 
 
-async def channels(db: AsyncSession, after: str | None, limit: int) -> list[AlertChannel]:
+async def channels(
+    db: AsyncSession, q: str, now: datetime, after: str | None, limit: int
+) -> list[AlertChannel]:
     """Return channels by the time they were made."""
     statement = select(AlertChannel).order_by(AlertChannel.id).limit(limit)
+    statement = CHANNELS.narrow(db, statement, q, now)
     if after is not None:
         statement = statement.where(AlertChannel.id > after)
     return list(await db.scalars(statement))

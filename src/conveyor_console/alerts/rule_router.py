@@ -20,7 +20,7 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
 from conveyor_console.kit.etags import IfMatch, etag_of, must_match
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 
@@ -32,10 +32,13 @@ _MANAGES = [needs(_P.ALERTS_MANAGE)]
 
 
 @router.get("/rules", dependencies=_READS)
-async def list_rules(db: Reading, cursor: Cursor = None, limit: Limit = 50) -> Page[RuleOut]:
+async def list_rules(
+    request: Request, db: Reading, *, q: Search = "", cursor: Cursor = None, limit: Limit = 50
+) -> Page[RuleOut]:
     """All rules and where they stand, the oldest first."""
     place = place_of(cursor)
-    found = await queries.rules(db, place[0] if place else None, limit + 1)
+    now = console_of(request).clock.now()
+    found = await queries.rules(db, q, now, place[0] if place else None, limit + 1)
     rows, more = page_of(found, limit, lambda rule: [rule.id])
     return Page(items=await queries.rules_out(db, rows), next_cursor=more)
 

@@ -28,6 +28,11 @@ class AuditEntry(Base):
         Index("ix_console_audit_user_id", "user_id", "id"),
         Index("ix_console_audit_action", "action", "id"),
         Index("ix_console_audit_target", "target", "id"),
+        Index("ix_console_audit_actor", "actor", "id"),
+        Index("ix_console_audit_ip", "ip", "id"),
+        Index("ix_console_audit_outcome", "outcome", "id"),
+        Index("ix_console_audit_request_id", "request_id", "id"),
+        Index("ix_console_audit_at", "at"),
         Index(
             "ix_console_audit_unsealed",
             "id",

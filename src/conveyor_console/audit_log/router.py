@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from conveyor_console.audit import seal
 from conveyor_console.audit.models import Outcome
 from conveyor_console.audit_log import queries
-from conveyor_console.audit_log.schemas import AuditOut, Verified
+from conveyor_console.audit_log.schemas import AuditOut, AuditPage, Verified
+from conveyor_console.audit_log.searching import SEARCH
 from conveyor_console.auth.access import needs
 from conveyor_console.auth.permissions import Permission
-from conveyor_console.deps import Reading
-from conveyor_console.kit.pages import Cursor, Limit, Page
+from conveyor_console.deps import Reading, console_of
+from conveyor_console.kit.filters import Condition
+from conveyor_console.kit.pages import Cursor, Limit, Search
 from conveyor_console.kit.problems import problems
-from conveyor_console.kit.sorting import cut, order_of, place_in
+from conveyor_console.kit.sorting import Place, cursor_in, order_of, place_in
 from conveyor_console.kit.wire import Instant, Line
 
 AT_ONCE = 100_000
@@ -31,8 +34,10 @@ Sort = Annotated[Literal["-at", "at"], Query(description="`-`: the newest first.
 
 @router.get("")
 async def list_entries(
+    request: Request,
     db: Reading,
     *,
+    q: Search = "",
     user_id: Text = None,
     action: Annotated[
         Line | None, Query(max_length=100, description="`users.change`, or `users.*`.")
@@ -45,13 +50,31 @@ async def list_entries(
     sort: Sort = "-at",
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[AuditOut]:
+) -> AuditPage:
     """The audit log, the newest first unless asked otherwise."""
-    wanted = queries.Wanted(user_id, action, target, outcome, request_id, since, until)
     order = order_of(sort)
-    found = await queries.entries(db, wanted, order, place_in(order, cursor), limit + 1)
-    rows, more = cut(found, limit, order, lambda row: (row.id, row.id))
-    return Page(items=[AuditOut.model_validate(row) for row in rows], next_cursor=more)
+    given = {"user_id": user_id, "action": action, "target": target}
+    given |= {"outcome": outcome, "request_id": request_id}
+    wanted = [*SEARCH.read(q, console_of(request).clock.now()), *_of_parameters(given)]
+    wanted += [Condition("at", op, (at,)) for op, at in ((">=", since), ("<", until)) if at]
+    found = await queries.entries(db, wanted, order, place_in(order, cursor), limit)
+    floor = found.floor
+    return AuditPage(
+        items=[AuditOut.model_validate(row) for row in found.rows],
+        next_cursor=None if floor is None else cursor_in(order, Place(floor, floor)),
+        truncated=found.cut,
+    )
+
+
+def _of_parameters(given: Mapping[str, str | None]) -> Iterator[Condition]:
+    for attribute, value in given.items():
+        if value is None:
+            continue
+        # `users.*`: everything of a noun.
+        if attribute == "action" and value.endswith("*"):
+            yield Condition(attribute, "is", (), patterns=(value,))
+        else:
+            yield Condition(attribute, "is", (value,))
 
 
 @router.get("/verify")

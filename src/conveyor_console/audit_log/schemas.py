@@ -34,6 +34,15 @@ class AuditOut(BaseModel):
     hash: str | None
 
 
+class AuditPage(BaseModel):
+    """Entries of the audit log."""
+
+    items: list[AuditOut]
+    next_cursor: str | None
+    truncated: bool = False
+    """The filter looked at as many entries as it may for one page: ask on with the cursor."""
+
+
 class Verified(BaseModel):
     """What a walk along the chain found."""
 

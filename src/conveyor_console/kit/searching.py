@@ -16,7 +16,8 @@ from conveyor_console.kit.pages import bad_query
 from conveyor_console.kit.selecting import Selecting
 
 T = TypeVar("T")
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""Moments that no database lacks."""
 
 
 def fitting(
@@ -40,15 +41,28 @@ class Searching:
 
     def narrow(self, db: AsyncSession, rows: Select[Any], q: str, now: datetime) -> Select[Any]:
         """Leave out what does not fit a filter; `now` is for ages. Raises `Problem` 422."""
+        wanted = self.read(q, now)
+        return rows.where(self.clause(db, wanted)) if wanted else rows
+
+    def read(self, q: str, now: datetime) -> list[Condition]:
+        """Read a filter; `now` is for ages. Raises `Problem` 422."""
         try:
             wanted = conditions(q, self.fields, now.timestamp())
         except BadQuery as exc:
             raise bad_query(exc) from None
-        if not wanted:
-            return rows
+        return [self._of_table(one) for one in wanted]
+
+    def clause(
+        self,
+        db: AsyncSession,
+        wanted: Iterable[Condition],
+        seen: Callable[[ColumnElement[Any]], ColumnElement[Any]] = lambda column: column,
+    ) -> ColumnElement[bool]:
+        """Return conditions, all of which must hold, as one clause; `seen` says what it names
+        instead of a column."""
         is_sqlite = db.get_bind().dialect.name == "sqlite"
-        select = Selecting(self.columns.__getitem__, is_sqlite=is_sqlite)
-        return rows.where(select.clause(map(self._of_table, wanted)))
+        select = Selecting(lambda name: seen(self.columns[name]), is_sqlite=is_sqlite)
+        return select.clause(wanted)
 
     def _of_table(self, one: Condition) -> Condition:
         """The console's own tables hold moments, not epoch seconds."""
@@ -66,4 +80,4 @@ def _moment(at: float) -> datetime:
     try:
         return datetime.fromtimestamp(at, UTC)
     except (ValueError, OverflowError, OSError):
-        return _LAST if at > 0 else _FIRST
+        return LAST if at > 0 else FIRST

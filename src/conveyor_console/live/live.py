@@ -19,8 +19,9 @@ from conveyor_console.live.streams import HEARTBEAT, Check, Stream
 
 BUSY, IDLE = 0.25, 1.0
 """Seconds between rounds with and without readers: at most four frames of a topic a second."""
-_SAMPLE = 1.0
-"""Seconds between looks at queues, workers and notices."""
+_SAMPLE = 0.75
+"""Seconds between looks at queues, workers and notices, in the next round: a reader hears within a
+second."""
 _FAREWELL = 0.5
 """Seconds that readers get to take the last frame."""
 

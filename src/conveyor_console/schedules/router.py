@@ -82,7 +82,7 @@ async def list_schedules(
 @router.post("", status_code=201, responses=problems(409, 413), dependencies=MANAGE)
 async def create_schedule(body: NewSchedule, request: Request, response: Response) -> ScheduleOut:
     """Make a schedule; its first fire is the first after now."""
-    info = await service.create(console_of(request).queue, body)
+    info = await service.create(console_of(request).queue, body, effect_id(request))
     note(request, "schedules.create", f"schedule:{body.name}", after=body.model_dump())
     response.headers["ETag"] = etag_of(info.version)
     return ScheduleOut.of(info)

@@ -10,14 +10,10 @@ from conveyor_console.kit.problems import Problem
 from conveyor_console.schedules.schemas import NewSchedule
 
 
-async def create(app: Conveyor, new: NewSchedule) -> Any:
-    """Make a schedule. Raises `Problem` 409 when the name is taken, and the queue's own errors."""
-    try:
-        await app.schedules.get(new.name)
-    except ScheduleNotFound:
-        pass
-    else:
-        raise Problem(409, f"a schedule is named {new.name!r} already: edit it, or delete it first")
+async def create(app: Conveyor, new: NewSchedule, creation_id: str) -> Any:
+    """Make a schedule; a repeat finds the one that was made under its id. Raises `Problem` 409 when
+    the name is taken, and the queue's own errors."""
+    await _must_be_free(app, new.name, creation_id)
     definition = app.definition(new.task)
     options: dict[str, Any] = {
         name: value
@@ -35,8 +31,18 @@ async def create(app: Conveyor, new: NewSchedule) -> Any:
         overlap=new.overlap,
         catch_up=new.catch_up,
         jitter=new.jitter,
+        creation_id=creation_id,
         **more,
     )
+
+
+async def _must_be_free(app: Conveyor, name: str, creation_id: str) -> None:
+    try:
+        there = await app.schedules.get(name)
+    except ScheduleNotFound:
+        return
+    if there.creation_id != creation_id:
+        raise Problem(409, f"a schedule is named {name!r} already: edit it, or delete it first")
 
 
 async def delete(schedules: Any, info: Any, *, force: bool) -> None:

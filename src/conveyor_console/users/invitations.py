@@ -18,7 +18,7 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.auth.tokens import digest_of
 from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, moment_place, page_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, moment_place, page_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.users import queries
 from conveyor_console.users.schemas import InvitationOut, Invited, NewInvitation
@@ -37,14 +37,19 @@ async def list_invitations(
     _: Managing,
     db: Reading,
     request: Request,
+    *,
     open: bool | None = None,
+    q: Search = "",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[InvitationOut]:
     """Invitations, the newest first; `open=true`: those that can still be used."""
+    now = console_of(request).clock.now()
     found = await queries.invitations(
         db,
-        open_at=console_of(request).clock.now() if open else None,
+        open_at=now if open else None,
+        q=q,
+        now=now,
         before=moment_place(cursor),
         limit=limit + 1,
     )

@@ -37,6 +37,28 @@ SEARCH = Searching(
     },
 )
 
+_invited_by = select(User.email).where(User.id == Invitation.invited_by).scalar_subquery()
+INVITATIONS = Searching(
+    fields={
+        "email": Field(Kind.TEXT, "email"),
+        "role": Field(Kind.CHOICE, "role", tuple(role.value for role in Role)),
+        "by": Field(Kind.TEXT, "invited_by"),
+        "age": Field(Kind.AGE, "created_at"),
+        "created": Field(Kind.MOMENT, "created_at"),
+        "expires": Field(Kind.MOMENT, "expires_at"),
+        "used": Field(Kind.MOMENT, "used_at"),
+        FREE: Field(Kind.WORDS, "email"),
+    },
+    columns={
+        "email": Invitation.email.expression,
+        "role": Invitation.role.expression,
+        "invited_by": _invited_by,
+        "created_at": Invitation.created_at.expression,
+        "expires_at": Invitation.expires_at.expression,
+        "used_at": Invitation.used_at.expression,
+    },
+)
+
 
 async def users(
     db: AsyncSession,
@@ -72,11 +94,18 @@ async def administrators(db: AsyncSession) -> int:
 
 
 async def invitations(
-    db: AsyncSession, *, open_at: datetime | None, before: tuple[datetime, str] | None, limit: int
+    db: AsyncSession,
+    *,
+    open_at: datetime | None,
+    q: str,
+    now: datetime,
+    before: tuple[datetime, str] | None,
+    limit: int,
 ) -> Sequence[Invitation]:
     """Return invitations, the newest first; only those still open at a moment, if one is given."""
     order = (Invitation.created_at.desc(), Invitation.digest.desc())
     statement = select(Invitation).order_by(*order).limit(limit)
+    statement = INVITATIONS.narrow(db, statement, q, now)
     if open_at is not None:
         statement = statement.where(Invitation.used_at.is_(None), Invitation.expires_at > open_at)
     if before is not None:

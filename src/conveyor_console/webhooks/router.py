@@ -18,7 +18,7 @@ from conveyor_console.creating import Creating
 from conveyor_console.deps import Reading, Writing, console_of
 from conveyor_console.kit.etags import TO_CHANGE, IfMatch, etag_of, must_match
 from conveyor_console.kit.outgoing import Refused
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Page, Search, page_of, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
 from conveyor_console.webhooks.collecting import TOPICS, Collector
@@ -32,6 +32,7 @@ from conveyor_console.webhooks.schemas import (
     WebhookMade,
     WebhookOut,
 )
+from conveyor_console.webhooks.searching import SEARCH
 from conveyor_console.webhooks.signing import make_secret
 
 MOST = 100
@@ -48,10 +49,13 @@ InState = Annotated[State | None, Query()]
 
 
 @router.get("", dependencies=_MANAGES)
-async def list_webhooks(db: Reading, cursor: Cursor = None, limit: Limit = 50) -> Page[WebhookOut]:
+async def list_webhooks(
+    request: Request, db: Reading, *, q: Search = "", cursor: Cursor = None, limit: Limit = 50
+) -> Page[WebhookOut]:
     """All endpoints, the oldest first."""
     place = place_of(cursor)
     statement = select(Webhook).order_by(Webhook.id).limit(limit + 1)
+    statement = SEARCH.narrow(db, statement, q, console_of(request).clock.now())
     if place is not None:
         statement = statement.where(Webhook.id > place[0])
     rows, more = page_of(list(await db.scalars(statement)), limit, lambda row: [row.id])

@@ -14,10 +14,10 @@ from conveyor_console.auth.permissions import Permission
 from conveyor_console.auth.principals import Principal
 from conveyor_console.creating import Creating, effect_id
 from conveyor_console.deps import console_of
-from conveyor_console.kit.pages import Cursor, Limit, Page, page_of, place_of
+from conveyor_console.kit.pages import Cursor, Limit, Search, place_of
 from conveyor_console.kit.problems import Problem, problems
 from conveyor_console.kit.wire import PathId
-from conveyor_console.workflows import service
+from conveyor_console.workflows import listing, service
 from conveyor_console.workflows.schemas import (
     CancelIn,
     Drawing,
@@ -28,7 +28,7 @@ from conveyor_console.workflows.schemas import (
     Retried,
     RetryIn,
     RunDetail,
-    RunOut,
+    RunPage,
     SignalIn,
     Started,
     Status,
@@ -47,18 +47,17 @@ MANAGE = [needs(Permission.WORKFLOWS_MANAGE)]
 
 @router.get("", dependencies=READ)
 async def list_runs(
-    request: Request, *, status: Status | None = None, cursor: Cursor = None, limit: Limit = 50
-) -> Page[RunOut]:
+    request: Request,
+    *,
+    q: Search = "",
+    status: Status | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> RunPage:
     """Runs, the newest first."""
-    place = place_of(cursor)
-    found = await workflows.runs(
-        console_of(request).queue,
-        status=status,
-        before=place[0] if place else None,
-        limit=limit + 1,
-    )
-    rows, more = page_of(found, limit, lambda run: [run.id])
-    return Page(items=[RunOut.of(run) for run in rows], next_cursor=more)
+    console, place = console_of(request), place_of(cursor)
+    before, now = place[0] if place else None, console.clock.now().timestamp()
+    return await listing.page(console.queue, q, now, status=status, before=before, limit=limit)
 
 
 @router.post("", status_code=201, responses=problems(413), dependencies=MANAGE)

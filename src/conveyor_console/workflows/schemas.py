@@ -73,6 +73,15 @@ class RunOut(BaseModel):
         )
 
 
+class RunPage(BaseModel):
+    """Runs, the newest first."""
+
+    items: list[RunOut]
+    next_cursor: str | None
+    truncated: bool = False
+    """The filter looked at as many runs as it may for one page: ask on with the cursor."""
+
+
 class NodeOut(BaseModel):
     """A node, as it is drawn."""
 

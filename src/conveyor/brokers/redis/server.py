@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from conveyor.brokers.redis.faults import FAULTS, Unanswered, is_demoted, translate
 from conveyor.brokers.redis.scripts import Script, script
+from conveyor.brokers.redis.turns import Turns
 from conveyor.brokers.redis.wire import Argument, Wire, code_of, pack
 from conveyor.core.errors import BrokerUnavailable
 
@@ -16,6 +17,8 @@ CONNECTIONS = 32
 """At most so many conversations at a time with one server; more wait their turn."""
 _BYTES_PER_SECOND = 10_000_000
 """What is sent gets so much more time: a thousand tasks of 256 KB may take more than 2 s."""
+_MOMENT = 0.1
+"""Seconds."""
 _READERS = frozenset(
     {
         "counts",
@@ -55,7 +58,8 @@ def run_script(name: str, root: bytes, shared: bytes, *args: Argument) -> Comman
 
 class Server:
     """The connections to one server. `dial` returns a new one, connected; `where` names the server
-    in messages; `timeout` (seconds) bounds every conversation, connecting included.
+    in messages; `timeout` (seconds) bounds connecting, and every conversation from when it begins.
+    Who waits for a turn waits as long as the server answers others within that time.
     """
 
     def __init__(self, dial: Callable[[], Awaitable[Wire]], where: str, timeout: float) -> None:
@@ -63,7 +67,8 @@ class Server:
         self._dial = dial
         self._timeout = timeout
         self._idle: list[Wire] = []
-        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._turns = Turns(CONNECTIONS)
+        self._heard_at = float("-inf")
         self._closed = False
 
     async def run(
@@ -80,26 +85,48 @@ class Server:
         sent, `BrokerUnavailable` when before.
         """
         manner = _Manner(atomic, asking, wait)
-        packed = _pack(commands, manner)
-        patience = self._timeout + sum(map(len, packed)) / _BYTES_PER_SECOND
+        await self._turns.take()
         sent = False
         try:
-            async with asyncio.timeout(patience), self._turns:
-                connection = await self._take()
-                sent = True
-                try:
-                    replies = await _converse(connection, commands, manner, packed)
-                except BaseException:
-                    # Replies may be on their way that the next one would take for its own.
-                    connection.drop()
-                    raise
-                await self._give_back(connection)
+            connection = await self._take()
+            sent = True
+            replies = await self._talk(connection, commands, manner)
         except FAULTS as exc:
-            await self.drop()
+            await self._failed(exc)
             raise translate(exc, self.where, sent=sent) from exc
+        finally:
+            self._turns.give()
         if any(map(is_demoted, replies)):
             await self.drop()
         return replies
+
+    async def _talk(
+        self, connection: Wire, commands: Sequence[Command], manner: _Manner
+    ) -> list[Any]:
+        packed = _pack(commands, manner)
+        patience = self._timeout + sum(map(len, packed)) / _BYTES_PER_SECOND
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                last_look = loop.call_later(patience, _look_once_more, limit)
+                try:
+                    replies = await _converse(connection, commands, manner, packed)
+                finally:
+                    last_look.cancel()
+        except BaseException:
+            # Replies may be on their way that the next one would take for its own.
+            connection.drop()
+            raise
+        self._heard_at = loop.time()
+        await self._give_back(connection)
+        return replies
+
+    async def _failed(self, exc: Exception) -> None:
+        await self.drop()
+        silent_for = asyncio.get_running_loop().time() - self._heard_at
+        if isinstance(exc, TimeoutError) and silent_for >= self._timeout:
+            # Else each would find out by itself, CONNECTIONS at a time.
+            self._turns.send_home(lambda: translate(TimeoutError(), self.where))
 
     async def dial(self) -> Wire:
         """Return a connection of your own; disconnect it yourself. Raises `BrokerUnavailable`."""
@@ -130,7 +157,8 @@ class Server:
             if connection.is_usable():
                 return connection
             connection.drop()
-        return await self._dial()
+        async with asyncio.timeout(self._timeout):
+            return await self._dial()
 
     async def _give_back(self, connection: Wire) -> None:
         if self._closed:
@@ -146,6 +174,12 @@ class _Manner(NamedTuple):
     asking: bool = False
     wait: tuple[Argument, ...] | None = None
     by_sha: bool = True
+
+
+def _look_once_more(limit: asyncio.Timeout) -> None:
+    """Let a conversation end a moment later: when this process was busy with something else, the
+    reply may have come long ago and is read now."""
+    limit.reschedule(asyncio.get_running_loop().time() + _MOMENT)
 
 
 async def hang_up(connection: Wire) -> None:
