@@ -22,6 +22,14 @@ def migrate(url: str) -> None:
     run_in_own_loop(run())
 
 
+EACH_MEASURED_ONCE = [
+    pytest.param("sqlite", marks=pytest.mark.sqlite),
+    pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.unmeasured]),
+    pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.unmeasured]),
+]
+"""Stores for a folder whose tests run the same lines on each."""
+
+
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """A migrated database: cloning it is ten times faster than migrating anew.

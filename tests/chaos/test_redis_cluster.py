@@ -10,7 +10,7 @@ from conveyor.testing.conformance import Capabilities, install
 from conveyor.testing.conformance.rig import ConnectBroker
 from tests.servers import ValkeyCluster
 
-pytestmark = [pytest.mark.chaos, pytest.mark.redis]
+pytestmark = [pytest.mark.chaos, pytest.mark.redis, pytest.mark.unmeasured]
 
 
 @pytest.fixture(scope="module")

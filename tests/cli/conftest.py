@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conveyor.cli.main import main
-from tests.stores import postgres_template
+from tests.stores import EACH_MEASURED_ONCE, postgres_template
 
 __all__ = ["postgres_template"]
 
@@ -119,15 +119,9 @@ def inside(
     return run
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite", marks=pytest.mark.sqlite),
-        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.unmeasured]),
-        pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.unmeasured]),
-    ]
-)
+@pytest.fixture(params=EACH_MEASURED_ONCE)
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """A fresh store of each kind in turn: the commands are the same, and measured once."""
+    """A fresh store of each kind in turn."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 

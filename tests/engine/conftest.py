@@ -6,9 +6,15 @@ import pytest
 
 from conveyor import Conveyor
 from tests.running import AT_ONCE
-from tests.stores import postgres_template
+from tests.stores import EACH_MEASURED_ONCE, postgres_template
 
 __all__ = ["postgres_template"]
+
+
+@pytest.fixture(params=EACH_MEASURED_ONCE)
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A fresh store of each kind in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
