@@ -30,6 +30,11 @@ _MEASURE_CHILDREN = "COVERAGE_PROCESS_CONFIG"
 """By this variable coverage.py tells a child process to measure itself."""
 
 
+# Tests rewrite modules faster than the time stamp of their bytecode can tell: child processes read
+# what has been compiled, and add nothing.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for store in STORES:
         config.addinivalue_line("markers", f"{store}: needs this store (-m 'not {store}')")

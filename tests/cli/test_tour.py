@@ -140,7 +140,7 @@ def test_a_worker_shows_itself_and_leaves_in_peace(shell: Shell) -> None:
 
 
 def test_up_needs_no_command_before_it(shell: Shell) -> None:
-    running = shell.start("up", APP, stderr=subprocess.PIPE)
+    running = shell.start("up", APP, "--port", "0", stderr=subprocess.PIPE)
     try:
         done = eventually(lambda: _waited(shell), within=30)
         assert done == 5

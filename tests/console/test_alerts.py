@@ -147,9 +147,8 @@ async def test_rules_are_changed_by_who_read_them(operator: Api, viewer: Api) ->
     assert "queue.depth" in (await viewer.call("GET", "/alerts/metrics"))["items"]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
+async def test_bad_rules_get_a_sentence(operator: Api, subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"metric": "queue.dept"}, "queue.depth"),
         ({"threshold": None}, "/threshold"),
         ({"clear": 2}, "good side"),
@@ -157,16 +156,15 @@ async def test_rules_are_changed_by_who_read_them(operator: Api, viewer: Api) ->
         ({"for_seconds": -1}, "/for_seconds"),
         ({"name": "two\nlines"}, "/name"),
         ({"status": "ok"}, "/status"),
-    ],
-)
-async def test_bad_rules_get_a_sentence(operator: Api, change: dict[str, Any], words: str) -> None:
-    problem = await operator.call("POST", "/alerts/rules", 422, json={**RULE, **change})
-    assert words in problem["detail"]
+    ]
+    for change, words in cases:
+        with subtests.test(change=change, words=words):
+            problem = await operator.call("POST", "/alerts/rules", 422, json={**RULE, **change})
+            assert words in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "target"),
-    [
+async def test_bad_channels_are_refused(operator: Api, subtests: pytest.Subtests) -> None:
+    for kind, target in [
         ("webhook", "http://169.254.169.254/"),
         ("slack", "https://10.0.0.1/hook"),
         ("webhook", "https://example.com:8443/"),
@@ -174,11 +172,10 @@ async def test_bad_rules_get_a_sentence(operator: Api, change: dict[str, Any], w
         ("email", "a@example.com, b"),
         ("email", "a@example.com\nBcc: b@example.com"),
         ("pager", "https://example.com/"),
-    ],
-)
-async def test_bad_channels_are_refused(operator: Api, kind: str, target: str) -> None:
-    body = {"name": "x", "kind": kind, "target": target}
-    await operator.call("POST", "/alerts/channels", 422, json=body)
+    ]:
+        with subtests.test(kind=kind, target=target):
+            body = {"name": "x", "kind": kind, "target": target}
+            await operator.call("POST", "/alerts/channels", 422, json=body)
 
 
 async def test_a_channel_keeps_its_target_sealed(

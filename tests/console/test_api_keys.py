@@ -52,37 +52,32 @@ async def test_a_key_is_shown_once_and_kept_as_its_digest(
             assert table != "console_api_key" or digest_of(key) in str(rows)
 
 
-@pytest.mark.parametrize(
-    ("scopes", "words"),
-    [
+async def test_a_key_is_never_more_than_its_owner(operator: Api, subtests: pytest.Subtests) -> None:
+    for scopes, words in [
         (["users:manage"], "the role operator does not have users:manage"),
         (["tasks:read", "audit:read"], "audit:read"),
         (["self"], "never a scope"),
         (["everything"], "/scopes/0"),
         ([], "/scopes"),
-    ],
-)
-async def test_a_key_is_never_more_than_its_owner(
-    operator: Api, scopes: list[str], words: str
-) -> None:
-    body = {"name": "a program", "scopes": scopes}
-    problem = await operator.call("POST", "/api-keys", 422, json=body)
-    assert words in problem["detail"]
+    ]:
+        with subtests.test(scopes=scopes, words=words):
+            body = {"name": "a program", "scopes": scopes}
+            problem = await operator.call("POST", "/api-keys", 422, json=body)
+            assert words in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
+async def test_nothing_else_is_taken(operator: Api, subtests: pytest.Subtests) -> None:
+    cases: list[dict[str, Any]] = [
         {"user_id": "0192f0c1-0000-7000-8000-000000000000"},
         {"key": "cv_live_aaaaaaaa_x"},
         {"digest": "0" * 64},
         {"days": 0},
         {"name": "a\nb"},
-    ],
-)
-async def test_nothing_else_is_taken(operator: Api, more: dict[str, Any]) -> None:
-    body = {"name": "a program", "scopes": ["tasks:read"], **more}
-    await operator.call("POST", "/api-keys", 422, json=body)
+    ]
+    for more in cases:
+        with subtests.test(more=more):
+            body = {"name": "a program", "scopes": ["tasks:read"], **more}
+            await operator.call("POST", "/api-keys", 422, json=body)
 
 
 async def test_a_key_makes_no_keys_and_changes_no_accounts(app: FastAPI, admin: Api) -> None:
@@ -149,18 +144,19 @@ async def test_keys_of_others_are_out_of_reach(
     await admin.call("DELETE", f"/api-keys/{key['id']}", 204)
 
 
-@pytest.mark.parametrize("change", ["prefix", "last", "case", "none"])
 async def test_a_key_that_is_nearly_right_is_nothing(
-    app: FastAPI, operator: Api, change: str
+    app: FastAPI, operator: Api, subtests: pytest.Subtests
 ) -> None:
-    key: str = (await made(operator, "tasks:enqueue"))["key"]
-    wrong = {
-        "prefix": key[:16],
-        "last": key[:-1] + ("A" if key[-1] != "A" else "B"),
-        "case": key.swapcase(),
-        "none": "cv_live_aaaaaaaa_",
-    }[change]
-    await Api(app, wrong).call("POST", "/tasks", 401, json=GREET)
+    for change in ["prefix", "last", "case", "none"]:
+        with subtests.test(change=change):
+            key: str = (await made(operator, "tasks:enqueue"))["key"]
+            wrong = {
+                "prefix": key[:16],
+                "last": key[:-1] + ("A" if key[-1] != "A" else "B"),
+                "case": key.swapcase(),
+                "none": "cv_live_aaaaaaaa_",
+            }[change]
+            await Api(app, wrong).call("POST", "/tasks", 401, json=GREET)
 
 
 async def test_keys_are_counted(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:

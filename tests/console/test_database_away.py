@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import greenlet_spawn
 
 from conveyor_console.console import Console
 from conveyor_console.db.engine import Database
@@ -28,6 +29,7 @@ async def test_however_it_is_away_the_answer_says_when_to_come_back(
         transport=httpx.ASGITransport(app, raise_app_exceptions=False),
         base_url="http://console.test",
     )
+    pools = []
     for error in (
         socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
         OSError(errno.EHOSTUNREACH, "No route to host"),
@@ -41,6 +43,7 @@ async def test_however_it_is_away_the_answer_says_when_to_come_back(
             raise error
 
         await console.epoch.close()
+        pools.append(console.database.engine.pool)
         await console.database.engine.dispose()
         with monkeypatch.context() as patch:
             patch.setattr(asyncpg, "connect", away)
@@ -50,6 +53,9 @@ async def test_however_it_is_away_the_answer_says_when_to_come_back(
                 assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "2"), error
             assert (await anyone.get("/livez")).status_code == 200
     await admin.call("GET", "/auth/me")
+    for pool in pools:
+        # Where rounds of the console gave back what they had when the pool was left.
+        await greenlet_spawn(pool.dispose)
 
 
 async def test_a_server_that_never_answers_is_not_waited_for(

@@ -33,9 +33,10 @@ async def test_a_key_has_one_task(operator: Api) -> None:
     assert first["id"] in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
+async def test_bad_input_gets_a_sentence_and_nothing_is_stored(
+    operator: Api, queue: Conveyor, subtests: pytest.Subtests
+) -> None:
+    for body, words in [
         ({**GREET, "name": "shop.great"}, "did you mean shop.greet"),
         ({**GREET, "args": [7]}, "Expected `str`, got `int`"),
         ({**GREET, "args": []}, "name"),
@@ -48,25 +49,23 @@ async def test_a_key_has_one_task(operator: Api) -> None:
         ({**GREET, "state": "succeeded"}, "/state"),
         ({"args": []}, "/name"),
         ([], "body"),
-    ],
-)
-async def test_bad_input_gets_a_sentence_and_nothing_is_stored(
-    operator: Api, queue: Conveyor, body: Any, words: str
+    ]:
+        with subtests.test(body=body, words=words):
+            problem = await operator.call("POST", "/tasks", 422, json=body)
+            assert words in problem["detail"]
+            assert not any((await (await queue.inspector()).counts()).values())
+
+
+async def test_a_body_that_is_no_json_is_the_callers_mistake(
+    operator: Api, subtests: pytest.Subtests
 ) -> None:
-    problem = await operator.call("POST", "/tasks", 422, json=body)
-    assert words in problem["detail"]
-    assert not any((await (await queue.inspector()).counts()).values())
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "", "\x00", '{"name": NaN}', "[" * 100_000, '{"name": "\\ud800"}']
-)
-async def test_a_body_that_is_no_json_is_the_callers_mistake(operator: Api, text: str) -> None:
-    answer = await operator.http.post(
-        "/api/v1/tasks", content=text, headers={"Content-Type": "application/json"}
-    )
-    assert 400 <= answer.status_code < 500, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+    for text in ["{", "", "\x00", '{"name": NaN}', "[" * 100_000, '{"name": "\\ud800"}']:
+        with subtests.test(text=text):
+            answer = await operator.http.post(
+                "/api/v1/tasks", content=text, headers={"Content-Type": "application/json"}
+            )
+            assert 400 <= answer.status_code < 500, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_many_are_stored_in_order_or_not_at_all(operator: Api, queue: Conveyor) -> None:

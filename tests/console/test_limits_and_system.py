@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from conveyor import Conveyor
@@ -77,9 +75,8 @@ async def test_limits_as_the_code_states_them(viewer: Api, limited: Conveyor) ->
     assert (slots["most"], slots["queues"], slots["tasks"]) == (3, ["crm"], ["crm.call"])
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "words"),
-    [
+async def test_bad_limits_get_a_sentence(operator: Api, subtests: pytest.Subtests) -> None:
+    for path, body, words in [
         ("pause", {"limit": ""}, "/limit"),
         ("pause", {"limit": "crm", "until": "2027-01-01T00:00:00"}, "/until"),
         ("pause", {"limit": "crm", "until": "2027-01-01T00:00:00Z", "seconds": 1}, "not both"),
@@ -87,13 +84,10 @@ async def test_limits_as_the_code_states_them(viewer: Api, limited: Conveyor) ->
         ("tune", {"limit": "crm", "rate": "fast"}, "fast"),
         ("tune", {"limit": "crm", "most": 0}, "/most"),
         ("resume", {}, "/limit"),
-    ],
-)
-async def test_bad_limits_get_a_sentence(
-    operator: Api, path: str, body: dict[str, Any], words: str
-) -> None:
-    problem = await operator.call("POST", f"/limits/{path}", 422, json=body)
-    assert words in problem["detail"]
+    ]:
+        with subtests.test(path=path, body=body, words=words):
+            problem = await operator.call("POST", f"/limits/{path}", 422, json=body)
+            assert words in problem["detail"]
 
 
 async def test_strikes_hold_back_until_lifted(operator: Api, viewer: Api) -> None:
@@ -112,19 +106,17 @@ async def test_strikes_hold_back_until_lifted(operator: Api, viewer: Api) -> Non
     assert "no strike has the id" in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
+async def test_bad_strikes_get_a_sentence(operator: Api, subtests: pytest.Subtests) -> None:
+    for body, words in [
         ({}, "needs a task name, a queue or an argument"),
         ({"where": ["nonsense"]}, "customer_id == 7"),
         ({"queue": "no spaces"}, "no spaces"),
         ({"name": ""}, "/name"),
         ({"name": "x", "until": "soon"}, "/until"),
         ({"name": "x", "by": "me"}, "/by"),
-    ],
-)
-async def test_bad_strikes_get_a_sentence(operator: Api, body: dict[str, Any], words: str) -> None:
-    assert words in (await operator.call("POST", "/strikes", 422, json=body))["detail"]
+    ]:
+        with subtests.test(body=body, words=words):
+            assert words in (await operator.call("POST", "/strikes", 422, json=body))["detail"]
 
 
 async def test_the_doctor_finds_nothing(operator: Api) -> None:

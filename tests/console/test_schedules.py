@@ -74,9 +74,8 @@ async def test_previews_show_what_clocks_do(operator: Api, viewer: Api) -> None:
     assert [fire["note"] for fire in every["items"]] == ["", "", ""]
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "words"),
-    [
+async def test_bad_input_gets_a_sentence(operator: Api, subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], int, str]] = [
         ({"cron": "0 25 * * *"}, 422, "25"),
         ({"tz": "Europe/Berlim"}, 422, "Europe/Berlim"),
         ({"cron": None}, 422, "either cron= or every="),
@@ -89,14 +88,12 @@ async def test_previews_show_what_clocks_do(operator: Api, viewer: Api) -> None:
         ({"name": " x"}, 422, "printable characters"),
         ({"name": ""}, 422, "/name"),
         ({"surprise": 1}, 422, "/surprise"),
-    ],
-)
-async def test_bad_input_gets_a_sentence(
-    operator: Api, change: dict[str, Any], status: int, words: str
-) -> None:
-    problem = await operator.call("POST", "/schedules", status, json={**NIGHTLY, **change})
-    assert words in problem["detail"]
-    assert (await operator.call("GET", "/schedules"))["items"] == []
+    ]
+    for change, status, words in cases:
+        with subtests.test(change=change, status=status, words=words):
+            problem = await operator.call("POST", "/schedules", status, json={**NIGHTLY, **change})
+            assert words in problem["detail"]
+            assert (await operator.call("GET", "/schedules"))["items"] == []
 
 
 async def test_a_name_is_taken_once(operator: Api) -> None:

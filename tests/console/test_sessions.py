@@ -57,19 +57,17 @@ async def test_one_signs_in_by_the_address_one_registered(
     await nobody.call("POST", "/auth/login", json={**asked, "email": "ada@bücher.example"})
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+async def test_what_was_wrong_is_not_said(
+    nobody: Api, users: dict[Role, str], subtests: pytest.Subtests
+) -> None:
+    for body in [
         {**ADA, "password": "not the password"},
         {**ADA, "email": "nobody@example.com"},
         {**ADA, "email": "not an address"},
-    ],
-)
-async def test_what_was_wrong_is_not_said(
-    nobody: Api, users: dict[Role, str], body: dict[str, str]
-) -> None:
-    problem = await nobody.call("POST", "/auth/login", 401, json=body)
-    assert problem["detail"] == "the e-mail address or the password is wrong"
+    ]:
+        with subtests.test(body=body):
+            problem = await nobody.call("POST", "/auth/login", 401, json=body)
+            assert problem["detail"] == "the e-mail address or the password is wrong"
 
 
 async def test_every_refusal_costs_one_hash(
@@ -164,42 +162,42 @@ def _forged(token: str, header: dict[str, Any], key: str = "") -> str:
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+async def test_a_token_without_a_signature_is_nothing(
+    app: FastAPI, granted: dict[str, Any], subtests: pytest.Subtests
+) -> None:
+    for header in [
         {"alg": "none", "typ": "at+jwt"},
         {"alg": "None", "typ": "at+jwt"},
         {"alg": "NONE", "typ": "at+jwt"},
         {"alg": "HS256", "typ": "at+jwt"},
         {"alg": "RS256", "typ": "at+jwt"},
         {"typ": "at+jwt"},
-    ],
-)
-async def test_a_token_without_a_signature_is_nothing(
-    app: FastAPI, granted: dict[str, Any], header: dict[str, Any]
+    ]:
+        with subtests.test(header=header):
+            await Api(app, _forged(granted["access_token"], header)).call("GET", "/auth/me", 401)
+
+
+async def test_a_token_of_another_key_or_kind_is_nothing(
+    app: FastAPI, granted: dict[str, Any], subtests: pytest.Subtests
 ) -> None:
-    await Api(app, _forged(granted["access_token"], header)).call("GET", "/auth/me", 401)
-
-
-@pytest.mark.parametrize(
-    ("header", "key"),
-    [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"typ": "at+jwt"}, "another secret, also long enough for HS256"),
         ({"typ": "JWT"}, SECRET),
         ({"typ": "refresh+jwt"}, SECRET),
         ({"typ": "at+jwt", "kid": "../../../../dev/null"}, "x" * 32),
         ({"typ": "at+jwt", "jwk": {"kty": "oct", "k": "eHh4"}}, "x" * 32),
-    ],
-)
-async def test_a_token_of_another_key_or_kind_is_nothing(
-    app: FastAPI, granted: dict[str, Any], header: dict[str, Any], key: str
+    ]
+    for header, key in cases:
+        with subtests.test(header=header, key=key):
+            await Api(app, _forged(granted["access_token"], header, key)).call(
+                "GET", "/auth/me", 401
+            )
+
+
+async def test_every_claim_counts(
+    app: FastAPI, granted: dict[str, Any], subtests: pytest.Subtests
 ) -> None:
-    await Api(app, _forged(granted["access_token"], header, key)).call("GET", "/auth/me", 401)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
+    cases: list[dict[str, Any]] = [
         {"aud": "another"},
         {"iss": "another"},
         {"sub": None},
@@ -208,22 +206,23 @@ async def test_a_token_of_another_key_or_kind_is_nothing(
         {"exp": None},
         {"exp": "tomorrow"},
         {"jti": None},
-    ],
-)
-async def test_every_claim_counts(
-    app: FastAPI, granted: dict[str, Any], change: dict[str, Any]
+    ]
+    for change in cases:
+        with subtests.test(change=change):
+            claims = jwt.decode(granted["access_token"], options={"verify_signature": False})
+            changed = {k: v for k, v in {**claims, **change}.items() if v is not None}
+            token = jwt.encode(changed, SECRET, "HS256", headers={"typ": "at+jwt"})
+            await Api(app, token).call("GET", "/auth/me", 401)
+
+
+async def test_other_credentials_are_refused_with_a_sentence(
+    app: FastAPI, subtests: pytest.Subtests
 ) -> None:
-    claims = jwt.decode(granted["access_token"], options={"verify_signature": False})
-    changed = {k: v for k, v in {**claims, **change}.items() if v is not None}
-    token = jwt.encode(changed, SECRET, "HS256", headers={"typ": "at+jwt"})
-    await Api(app, token).call("GET", "/auth/me", 401)
-
-
-@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "Bearer a.b", "cv_x"])
-async def test_other_credentials_are_refused_with_a_sentence(app: FastAPI, header: str) -> None:
-    answer = await Api(app).http.get("/api/v1/auth/me", headers={"Authorization": header})
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
+    for header in ["Basic YTpi", "Bearer", "Bearer ", "Bearer a.b", "cv_x"]:
+        with subtests.test(header=header):
+            answer = await Api(app).http.get("/api/v1/auth/me", headers={"Authorization": header})
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
 
 
 # -- refreshing

@@ -202,9 +202,10 @@ async def test_a_filter_that_cannot_be_read_says_where(viewer: Api) -> None:
         assert words in problem["detail"], q
 
 
-@pytest.mark.parametrize("params", [{"cursor": "x"}, {"limit": 0}, {"limit": 201}, {"sort": "x"}])
-async def test_pages_have_limits(viewer: Api, params: dict[str, Any]) -> None:
-    await viewer.call("GET", "/tasks", 422, params=params)
+async def test_pages_have_limits(viewer: Api, subtests: pytest.Subtests) -> None:
+    for params in [{"cursor": "x"}, {"limit": 0}, {"limit": 201}, {"sort": "x"}]:
+        with subtests.test(params=params):
+            await viewer.call("GET", "/tasks", 422, params=params)
 
 
 async def test_the_detail_says_all(viewer: Api, ids: dict[str, str]) -> None:
@@ -352,9 +353,10 @@ async def test_sealed_arguments_stay_sealed(
     assert (await queue.handle(made["id"]).info()).args == (8, "<sealed with key k1>")
 
 
-@pytest.mark.parametrize(
-    ("verb", "body"),
-    [
+async def test_odd_bodies_are_the_callers_mistake(
+    operator: Api, ids: dict[str, str], subtests: pytest.Subtests
+) -> None:
+    for verb, body in [
         ("cancel", {"reason": "\x00"}),
         ("cancel", {"reason": "x" * 501}),
         ("cancel", {"by": "x"}),
@@ -365,14 +367,11 @@ async def test_sealed_arguments_stay_sealed(
         ("retry-edited", {"queue": "no spaces"}),
         ("retry-edited", {"args": [1e308, None, {"a": []}]}),
         ("retry-edited", {"kwargs": {"": 1}}),
-    ],
-)
-async def test_odd_bodies_are_the_callers_mistake(
-    operator: Api, ids: dict[str, str], verb: str, body: dict[str, Any]
-) -> None:
-    for name in ("scheduled", "failed"):
-        answer = await operator.http.post(f"/api/v1/tasks/{ids[name]}/{verb}", json=body)
-        assert 400 <= answer.status_code < 500, answer.text
+    ]:
+        with subtests.test(verb=verb, body=body):
+            for name in ("scheduled", "failed"):
+                answer = await operator.http.post(f"/api/v1/tasks/{ids[name]}/{verb}", json=body)
+                assert 400 <= answer.status_code < 500, answer.text
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])

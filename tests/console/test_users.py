@@ -33,9 +33,8 @@ async def test_a_user_is_made_and_can_sign_in(admin: Api, nobody: Api) -> None:
     assert "has an account already" in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+async def test_what_is_no_user_is_refused(admin: Api, subtests: pytest.Subtests) -> None:
+    for body in [
         {**EVE, "email": "nobody"},
         {**EVE, "password": "short"},
         {**EVE, "password": "password1234"},
@@ -47,11 +46,10 @@ async def test_a_user_is_made_and_can_sign_in(admin: Api, nobody: Api) -> None:
         {**EVE, "disabled_at": None},
         {**EVE, "password_hash": "x"},
         {**EVE, "version": 9},
-    ],
-)
-async def test_what_is_no_user_is_refused(admin: Api, body: dict[str, Any]) -> None:
-    await admin.call("POST", "/users", 422, json=body)
-    assert len((await admin.call("GET", "/users"))["items"]) == len(Role)
+    ]:
+        with subtests.test(body=body):
+            await admin.call("POST", "/users", 422, json=body)
+            assert len((await admin.call("GET", "/users"))["items"]) == len(Role)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +88,18 @@ async def test_the_list_is_filtered_and_comes_in_pages(admin: Api, users: dict[R
     assert "viewer@example.com" not in await emails(disabled="false")
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", "WzFd", "WyJcdTAwMDAiXQ", "ÿ"])
-async def test_a_cursor_of_nobody_is_refused(admin: Api, cursor: str) -> None:
-    for path in ("/users", "/invitations", "/api-keys", "/audit"):
-        await admin.call("GET", path, 422, params={"cursor": cursor})
+async def test_a_cursor_of_nobody_is_refused(admin: Api, subtests: pytest.Subtests) -> None:
+    for cursor in ["x", "W10", "WzFd", "WyJcdTAwMDAiXQ", "ÿ"]:
+        with subtests.test(cursor=cursor):
+            for path in ("/users", "/invitations", "/api-keys", "/audit"):
+                await admin.call("GET", path, 422, params={"cursor": cursor})
 
 
-@pytest.mark.parametrize("user_id", ["1", "%00", "..%2f", "0192F0C1-0000-7000-8000-000000000000"])
-async def test_an_id_of_nobody_is_refused(admin: Api, user_id: str) -> None:
-    answer = await admin.http.get(f"/api/v1/users/{user_id}")
-    assert answer.status_code in {404, 422}
+async def test_an_id_of_nobody_is_refused(admin: Api, subtests: pytest.Subtests) -> None:
+    for user_id in ["1", "%00", "..%2f", "0192F0C1-0000-7000-8000-000000000000"]:
+        with subtests.test(user_id=user_id):
+            answer = await admin.http.get(f"/api/v1/users/{user_id}")
+            assert answer.status_code in {404, 422}
 
 
 async def test_edits_do_not_overwrite_each_other(admin: Api, users: dict[Role, str]) -> None:

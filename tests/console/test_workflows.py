@@ -116,9 +116,8 @@ async def test_old_runs_are_found_behind_new_ones(queue: Conveyor, console: Cons
     assert await runs(queue, before=made[-1]) == []
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
+async def test_what_cannot_start_gets_a_sentence(operator: Api, subtests: pytest.Subtests) -> None:
+    for body, words in [
         ({"definition": {"name": "x", "nodes": []}}, "no nodes"),
         ({"definition": {}}, "name"),
         ({"definition": {"name": "x", "nodes": [{"name": "a"}]}}, "'a'"),
@@ -130,14 +129,11 @@ async def test_old_runs_are_found_behind_new_ones(queue: Conveyor, console: Cons
         ),
         ({}, "/definition"),
         ({**START, "more": 1}, "/more"),
-    ],
-)
-async def test_what_cannot_start_gets_a_sentence(
-    operator: Api, body: dict[str, Any], words: str
-) -> None:
-    problem = await operator.call("POST", "/workflows", 422, json=body)
-    assert words in problem["detail"]
-    assert (await operator.call("GET", "/workflows"))["items"] == []
+    ]:
+        with subtests.test(body=body, words=words):
+            problem = await operator.call("POST", "/workflows", 422, json=body)
+            assert words in problem["detail"]
+            assert (await operator.call("GET", "/workflows"))["items"] == []
 
 
 async def test_what_is_not_there(operator: Api, viewer: Api) -> None:
