@@ -28,6 +28,7 @@ demo: $(STAMP) ## Run the main job on real input (DEMO_EXIT=1: always ends by it
 
 test: $(STAMP) ## Run the whole suite in parallel with coverage (ARGS="tests/unit -k name": only that, no coverage)
 ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m compileall -q tests -x malformed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-fail-under=85
 else
 	@$(BIN)/python -m pytest $(ARGS)

@@ -132,7 +132,7 @@ def redis_url(valkey: ValkeyServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """The PostgreSQL server of this test process, shared: a test that stops it starts its own."""
-    with PostgresServer() as server:
+    with PostgresServer() as server, server.connected():
         yield server
 
 

@@ -4,12 +4,14 @@ import asyncio
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+import psycopg
 
 from tests.servers.base import Server, ServerFailed
 from tests.servers.binaries import postgres_bindir, postgres_major
@@ -49,6 +51,7 @@ class PostgresServer(Server):
         self._max_connections = max_connections
         self._settings = dict(settings or {})
         self._templates: set[str] = set()
+        self._kept: psycopg.Connection[Any] | None = None
 
     @property
     def url(self) -> str:
@@ -86,8 +89,22 @@ class PostgresServer(Server):
             self._templates.add(name)
         return name
 
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep a connection to the maintenance database: to connect takes longer than to clone."""
+        with psycopg.connect(self.url, autocommit=True) as kept:
+            self._kept = kept
+            try:
+                yield
+            finally:
+                self._kept = None
+
     def execute(self, *statements: str, url: str | None = None) -> None:
         """Run statements in the maintenance database (or `url`), also inside a running loop."""
+        if self._kept is not None and url is None:
+            for statement in statements:
+                self._kept.execute(statement)
+            return
         run_in_own_loop(self._execute(url or self.url, statements))
 
     def fetch(self, query: str, *, url: str | None = None) -> list[tuple[Any, ...]]:
