@@ -19,6 +19,7 @@ def whole_shell(shell: Shell) -> Shell:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_from_enqueue_to_the_result_and_the_dead_letters(whole_shell: Shell) -> None:
     shell = whole_shell
     added = shell.enqueue("add", "--args", "[40]", "--kwargs", '{"b": 2}', "--priority", "high")

@@ -124,6 +124,7 @@ def test_serve_makes_the_administrator_it_is_told(tmp_path: Path) -> None:
         assert serve.end() == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("arguments", "more", "words"),
     [
@@ -144,6 +145,7 @@ def test_what_cannot_be_served_is_a_sentence(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.unmeasured
 def test_a_server_database_is_migrated_by_hand(tmp_path: Path, postgres_url: str) -> None:
     more = {"CONVEYOR_DATABASE_URL": postgres_url}
     refused = run(tmp_path, "serve", TARGET, "--port", "0", **more)

@@ -175,6 +175,7 @@ async def test_the_models_are_what_the_revisions_make(database: Database) -> Non
     assert await on(database, differences) == []
 
 
+@pytest.mark.unmeasured
 async def test_every_revision_goes_up_and_down_with_data_while_tasks_run(
     queue: Conveyor, database: Database
 ) -> None:
