@@ -53,9 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Half a million objects that live as long as the run: garbage is looked for among the others.
+    # Half a million objects that live as long as the run: garbage is looked for among the others,
+    # and seldom. `LeakWatch` looks for it when something seems to be left.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,7 @@ from conveyor.brokers.base import Broker
 from conveyor.brokers.url import connect
 from conveyor.testing.clock import ManualClock
 from tests.schedules.rig import Rig
-from tests.stores import postgres_template
+from tests.stores import EACH_MEASURED_ONCE, postgres_template
 
 __all__ = ["postgres_template"]
 
@@ -16,6 +16,12 @@ __all__ = ["postgres_template"]
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture(params=EACH_MEASURED_ONCE)
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A fresh store of each kind in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
