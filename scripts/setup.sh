@@ -56,6 +56,6 @@ echo "setup: installing $lock into $venv"
 install --no-deps --require-hashes --requirement "$lock"
 if [ "$project" ]; then
     install --no-deps --no-build-isolation --editable .
-    # Commands start in half the time, also where PYTHONDONTWRITEBYTECODE is set.
+    # Commands start a third sooner, also where PYTHONDONTWRITEBYTECODE is set.
     "$venv/bin/python" -m compileall -q src
 fi
