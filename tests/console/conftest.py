@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from conveyor import Conveyor, Retry
 from conveyor_console.alerts.alerting import Alerting
@@ -20,8 +23,10 @@ from conveyor_console.auth.accounts import create_user
 from conveyor_console.auth.models import Role
 from conveyor_console.auth.passwords import Passwords
 from conveyor_console.console import Console
-from conveyor_console.db import schema
+from conveyor_console.db import engine, schema
 from conveyor_console.db.engine import Database
+from conveyor_console.history.recorder import Recorder
+from conveyor_console.kit.rounds import Rounds
 from conveyor_console.settings import Settings
 from tests.servers import PostgresServer
 from tests.servers.postgres import run_in_own_loop
@@ -81,6 +86,32 @@ def migrate(url: str) -> None:
             await database.close()
 
     run_in_own_loop(run())
+
+
+class _Compiled(dict[Any, Any]):
+    """Statements that were compiled, under their keys without the engine's dialect: all engines of
+    a test process have the same kind of server behind them."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key[1:], value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Every test opens engines of its own, which would compile the same statements anew: that
+    takes longer than most tests."""
+    compiled: dict[str, _Compiled] = defaultdict(_Compiled)
+
+    def create(url: str, **options: Any) -> AsyncEngine:
+        cache = compiled[make_url(url).get_backend_name()]
+        return create_async_engine(url, execution_options={"compiled_cache": cache}, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "create_async_engine", create)
+        yield
 
 
 class SqliteTemplates:
@@ -147,6 +178,19 @@ def settings(migrated_url: str) -> Settings:
     return Settings.model_validate(
         {"database_url": migrated_url, "secret_key": SECRET, "allowed_hosts": ("console.test",)}
     )
+
+
+@pytest.fixture(autouse=True)
+def _resting(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a console does beside its requests costs more than most tests: it does so in tests that
+    are marked `rounds`, elsewhere the test makes the rounds it wants."""
+    if request.node.get_closest_marker("rounds"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Rounds, Recorder):
+            patch.setattr(kind, "start", lambda _: None)
+        yield
 
 
 @pytest.fixture
@@ -230,8 +274,6 @@ def nobody(app: FastAPI) -> Api:
 
 
 @pytest.fixture
-async def alerting(console: Console) -> Alerting:
+def alerting(console: Console) -> Alerting:
     """The part, whose rounds the test makes itself."""
-    part = console.part(Alerting)
-    await part._rounds.close()
-    return part
+    return console.part(Alerting)

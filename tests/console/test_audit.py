@@ -20,6 +20,8 @@ from conveyor_console.console import Console
 from conveyor_console.kit.pages import cursor_at
 from tests.console.conftest import PASSWORD, Api, TestClock
 
+pytestmark = pytest.mark.rounds
+
 VERA = {"email": "viewer@example.com", "password": PASSWORD}
 
 

@@ -20,6 +20,8 @@ from conveyor_console.db.engine import Database
 from conveyor_console.db.epoch import Epoch
 from tests.console.conftest import Api
 
+pytestmark = pytest.mark.rounds
+
 
 @pytest.mark.parametrize("database_kind", ["postgres"])
 async def test_however_it_is_away_the_answer_says_when_to_come_back(

@@ -19,6 +19,8 @@ from conveyor_console.live.streams import HEARTBEAT, MOST_FRAMES, STALLED, Strea
 from tests.console.conftest import Api, TestClock
 from tests.console.streaming import PATIENCE, Reader, reading
 
+pytestmark = pytest.mark.rounds
+
 GREET: dict[str, Any] = {"name": "shop.greet", "args": ["Ada"]}
 
 

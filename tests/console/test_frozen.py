@@ -27,7 +27,7 @@ from tests.running import at_work, ended
 from tests.servers import PostgresServer
 from tests.worker.harness import soon
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.rounds]
 STATED = 4.0
 """Of the settings of this test; and what closing a dead connection takes."""
 CLOSING = 3.0

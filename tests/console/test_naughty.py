@@ -125,6 +125,7 @@ def printable(text: str) -> str:
     return "".join(char for char in text if char.isprintable()).strip()
 
 
+@pytest.mark.rounds
 async def test_arguments_results_and_errors_come_back_unchanged(
     admin: Api, viewer: Api, queue: Conveyor, console: Console
 ) -> None:
@@ -221,7 +222,6 @@ async def sent(api: Api, path: str, body: Any) -> Any:
 
 async def test_notes_come_back_unchanged(admin: Api, console: Console) -> None:
     part = console.part(Alerting)
-    await part._rounds.close()
     texts = lines_of(500)
     rule = {"metric": "queue.depth", "threshold": -1, "for_seconds": 0}
     for number in range(len(texts)):

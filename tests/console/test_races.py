@@ -16,6 +16,8 @@ from conveyor_console.auth.principals import Principal
 from conveyor_console.console import Console
 from tests.console.conftest import PASSWORD, Api
 
+pytestmark = pytest.mark.rounds
+
 RULE: dict[str, Any] = {"name": "deep", "metric": "queue.depth", "threshold": 1}
 CHANNEL: dict[str, Any] = {"name": "c", "kind": "webhook", "target": "https://example.com/"}
 HOOK: dict[str, Any] = {"name": "h", "url": "https://example.com/"}

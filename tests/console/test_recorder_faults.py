@@ -27,6 +27,8 @@ from tests.running import at_work, ended
 from tests.servers import ValkeyServer
 from tests.worker.harness import soon
 
+pytestmark = pytest.mark.rounds
+
 TASKS = int(os.environ.get("HISTORY_TASKS", "4000"))
 """The acceptance is at 100,000."""
 

@@ -35,11 +35,9 @@ async def receiver(console: Console) -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def delivering(console: Console) -> Delivering:
+def delivering(console: Console) -> Delivering:
     """The part, whose rounds the test makes itself."""
-    part = console.part(Delivering)
-    await part._rounds.close()
-    return part
+    return console.part(Delivering)
 
 
 @pytest.fixture
