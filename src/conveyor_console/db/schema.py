@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _FOLDER = Path(__file__).parent / "migrations"
 
 async def upgrade(database: Database, revision: str = "head") -> list[str]:
     """Bring the database to a revision; returns the revisions that were run."""
+    if revision == "head" and await _current(database) == _head():
+        return []
     return await _run(database, lambda config: command.upgrade(config, revision))
 
 
@@ -33,9 +36,7 @@ async def downgrade(database: Database, revision: str) -> list[str]:
 
 async def check(database: Database) -> None:
     """Raise `SchemaMismatch` when the database is not at this version's revision."""
-    async with database.reading() as session:
-        found = await (await session.connection()).run_sync(_revision)
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    found, wanted = await _current(database), _head()
     if found != wanted:
         raise SchemaMismatch(
             f"the console's database is at revision {found or 'none'}, this version needs "
@@ -53,7 +54,7 @@ async def _run(database: Database, act: Callable[[Config], Any]) -> list[str]:
         return [] if before == after else [f"console: {before or 'nothing'} → {after or 'nothing'}"]
 
     # Compiled now, not while others wait for the one writer of a file.
-    list(ScriptDirectory.from_config(_config()).walk_revisions())
+    _head()
     if database.is_file:
         return await asyncio.to_thread(_in_thread, database, run)
     async with database.writing() as session:
@@ -63,6 +64,17 @@ async def _run(database: Database, act: Callable[[Config], Any]) -> list[str]:
 def _in_thread(database: Database, run: Callable[[Connection], list[str]]) -> list[str]:
     with database.writing_in_thread() as connection:
         return run(connection)
+
+
+async def _current(database: Database) -> str | None:
+    async with database.reading() as session:
+        return await (await session.connection()).run_sync(_revision)
+
+
+@cache
+def _head() -> str | None:
+    """The newest revision; to find it all are loaded."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _revision(connection: Connection) -> str | None:
