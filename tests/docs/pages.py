@@ -25,6 +25,7 @@ DOCS = ROOT / "docs"
 RUNNABLE = ("python", "sh", "console")
 SHOWN = ("text", "ini", "toml", "json", "yaml", "js")
 _FILE = re.compile(r"# ([\w/.-]+\.\w+)\n")
+_RUNS = re.compile(rf"^ *```({'|'.join(RUNNABLE)})$", re.MULTILINE)
 _HTML = re.compile(r"<[^>]+>")
 
 
@@ -65,6 +66,11 @@ def blocks(page: Path) -> list[Block]:
         for token in _tokens(page)
         if token.type == "fence"
     ]
+
+
+def has_code(page: Path) -> bool:
+    """Whether a page has blocks that run; parsing it takes longer."""
+    return _RUNS.search(page.read_text("utf-8")) is not None
 
 
 def links(page: Path) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from conveyor.brokers.url import connect
-from tests.docs.pages import DOCS, ROOT, RUNNABLE, SHOWN, blocks, name_of, pages
+from tests.docs.pages import DOCS, ROOT, RUNNABLE, SHOWN, blocks, has_code, name_of, pages
 
 _SESSION = Path(__file__).with_name("session.py")
-_WITH_CODE = [page for page in pages() if any(b.language in RUNNABLE for b in blocks(page))]
+_WITH_CODE = [page for page in pages() if has_code(page)]
 # These would install software, or start this very suite again: the page's `make` only says what it
 # would do, which fails for a verb that does not exist.
 _DRY_MAKE = '#!/bin/sh\nexec "{make}" --dry-run -C "{root}" "$@"\n'
@@ -22,9 +22,11 @@ _DRY_MAKE = '#!/bin/sh\nexec "{make}" --dry-run -C "{root}" "$@"\n'
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_block_names_a_known_language(page: Path) -> None:
-    unknown = [b for b in blocks(page) if b.language not in RUNNABLE + SHOWN]
+    found = blocks(page)
+    unknown = [b for b in found if b.language not in RUNNABLE + SHOWN]
 
     assert not unknown
+    assert has_code(page) == any(b.language in RUNNABLE for b in found)
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)

@@ -29,7 +29,9 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite(__name__)
+_MODULES = [module.name for module in iter_modules(__path__, prefix=f"{__name__}.")]
+# Not this package itself: it is imported already, which pytest would warn of.
+pytest.register_assert_rewrite(*_MODULES)
 
 from conveyor.testing.conformance.rig import Capabilities, Rig, rig  # noqa: E402
 
@@ -42,8 +44,8 @@ def install(namespace: dict[str, Any]) -> None:
     Raises `ValueError` when two tests have the same name: one would hide the other.
     """
     namespace["rig"] = rig
-    for module in iter_modules(__path__, prefix=f"{__name__}."):
-        for name, value in vars(import_module(module.name)).items():
+    for module in _MODULES:
+        for name, value in vars(import_module(module)).items():
             if name.startswith("test_") and iscoroutinefunction(value):
                 if name in namespace:
                     raise ValueError(f"two conformance tests are named {name}: rename one")
