@@ -9,14 +9,14 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from conveyor import Conveyor
 from conveyor.core.errors import TaskNotFound
@@ -79,11 +79,17 @@ async def killed_producer(url: str, shop: str, where: str, number: int) -> str:
     return said.decode().strip()
 
 
-async def numbers(shop: str) -> list[int]:
-    engine: AsyncEngine = create_async_engine(shop)
-    try:
+@asynccontextmanager
+async def looking(shop: str) -> AsyncIterator[Callable[[], Awaitable[list[int]]]]:
+    """Yields what reads the numbers of the bookings in the shop's database."""
+    engine = create_async_engine(shop)
+
+    async def numbers() -> list[int]:
         async with engine.connect() as connection:
             return sorted((await connection.scalars(select(Booking.number))).all())
+
+    try:
+        yield numbers
     finally:
         await engine.dispose()
 
@@ -106,7 +112,8 @@ async def test_a_producer_that_dies_around_its_commit(
             for task_id in lost:
                 with pytest.raises(TaskNotFound):
                     await app.handle(task_id).info()
-    assert await numbers(shop) == [-1_003, -1_002, 1_002, 1_003]
+    async with looking(shop) as numbers:
+        assert await numbers() == [-1_003, -1_002, 1_002, 1_003]
 
 
 async def _succeeded(app: Conveyor, task_id: str) -> bool:
@@ -121,14 +128,14 @@ async def test_children_killed_while_they_commit(
     """I12: as many rows as successes, each once, with what they enqueued."""
     url, shop = places
     dice = random.Random(3)
-    async with Conveyor(url, retry=None) as app:
+    async with looking(shop) as numbers, Conveyor(url, retry=None) as app:
         from tests.chaos.bookings import book
 
         calls = [app.task(name=book.name, queue="chaos", retry=book.retry)(_book)]
         handles = await app.enqueue_many(calls[0].bind(number) for number in range(TASKS))
         with working(url, shop, tmp_path / "worker.err", "--processes", "2") as worker:
             for kills in range(1, KILLS + 1):
-                await soon(partial(_rows, shop, kills * 2 * TASKS // (KILLS + 2)), 30)
+                await soon(partial(_rows, numbers, kills * 2 * TASKS // (KILLS + 2)), 30)
                 # A moment of its own, so that it falls now before a commit, now after one.
                 await asyncio.sleep(dice.random() * 0.05)
                 with suppress(ProcessLookupError, IndexError):
@@ -142,14 +149,14 @@ async def test_children_killed_while_they_commit(
 
             await soon(all_done, 20)
             found = await (await app.inspector()).check()
-    expected = [*range(TASKS), *range(1_000, 1_000 + TASKS)]
+        booked = await numbers()
     record_property("ledger", f"{KILLS} kills, {2 * TASKS} tasks, {2 * TASKS} rows")
-    assert await numbers(shop) == expected
+    assert booked == [*range(TASKS), *range(1_000, 1_000 + TASKS)]
     assert found == []
 
 
-async def _rows(shop: str, count: int) -> bool:
-    return len(await numbers(shop)) >= count
+async def _rows(numbers: Callable[[], Awaitable[list[int]]], count: int) -> bool:
+    return len(await numbers()) >= count
 
 
 async def _book(number: int) -> int:

@@ -29,24 +29,29 @@ START += "supervisor.run(msgspec.json.decode(sys.argv[1], type=settings.WorkerSe
 
 def eventually(condition: Callable[[], Any], within: float = 10.0) -> Any:
     """Wait until the condition holds and return its value; fail after `within` seconds."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within} s"
-        time.sleep(0.01)
+        time.sleep(_pause(began, within))
     return value
 
 
 async def soon(condition: Callable[[], Any], within: float = 10.0) -> Any:
     """Do what `eventually` does, on the loop; the condition may be a coroutine function."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while True:
         value = condition()
         if isinstance(value, Awaitable):
             value = await value
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {within} s"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_pause(began, within))
+
+
+def _pause(began: float, within: float) -> float:
+    """Seconds until the next look: who has waited for long looks less often."""
+    waited = time.monotonic() - began
+    assert waited < within, f"not within {within} s"
+    return min(max(waited / 25, 0.01), 0.25)
 
 
 def lease_of(name: str, args: tuple[Any, ...] = (), **fields: Any) -> Lease:
