@@ -47,9 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in getattr(item, "fixturenames", ()):
             if name in _STORE_OF_FIXTURE:
                 item.add_marker(_STORE_OF_FIXTURE[name])
-    # Shuffled already; what is slow begins first, so that none of it is left for the end, when
-    # only one process of the suite has something to do.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    # Shuffled already. What is slow mostly waits: it begins early, so that none of it is left for
+    # the end, when only one process of the suite has something to do, but not all of it at once.
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    step = max(1, len(quick) * 3 // 5 // max(1, len(slow)))
+    for number, item in enumerate(slow):
+        quick.insert(number * (step + 1), item)
+    items[:] = quick
 
 
 def pytest_collection_finish() -> None:

@@ -60,6 +60,7 @@ def served_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.slow
 def test_it_may_die_at_any_command(
     served_url: str,
     phase: Phase,

@@ -91,6 +91,7 @@ async def test_replicated_needs_a_replica(always: ValkeyServer) -> None:
         await mode_of(f"{always.url}?durability=replicated")
 
 
+@pytest.mark.slow
 async def test_replicated_waits_once_per_flush(pair: tuple[ValkeyServer, ValkeyServer]) -> None:
     primary, replica = pair
     with FaultProxy.before(primary.url) as proxy:
@@ -110,6 +111,7 @@ async def test_replicated_waits_once_per_flush(pair: tuple[ValkeyServer, ValkeyS
         assert await rig.is_healthy()
 
 
+@pytest.mark.slow
 async def test_a_replica_that_does_not_confirm_leaves_it_unknown(
     pair: tuple[ValkeyServer, ValkeyServer],
 ) -> None:

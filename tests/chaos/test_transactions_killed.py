@@ -122,6 +122,7 @@ async def _succeeded(app: Conveyor, task_id: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_children_killed_while_they_commit(
     places: tuple[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -64,6 +64,7 @@ async def suspend_between_writes(family: list[psutil.Process]) -> None:
             return
 
 
+@pytest.mark.slow
 async def test_what_a_stopped_worker_says_later_is_refused(
     broker_url: str,
     tmp_path: Path,

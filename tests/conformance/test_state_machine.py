@@ -350,6 +350,7 @@ class Machine(RuleBasedStateMachine):
     "store",
     [pytest.param(s, marks=getattr(pytest.mark, s)) for s in ("sqlite", "postgres", "redis")],
 )
+@pytest.mark.slow
 def test_a_broker_does_what_the_model_does(store: str, request: pytest.FixtureRequest) -> None:
     class OnThisStore(Machine):
         fresh_store = staticmethod(request.getfixturevalue(f"fresh_{store}"))

@@ -176,6 +176,7 @@ async def test_the_models_are_what_the_revisions_make(database: Database) -> Non
 
 
 @pytest.mark.unmeasured
+@pytest.mark.slow
 async def test_every_revision_goes_up_and_down_with_data_while_tasks_run(
     queue: Conveyor, database: Database
 ) -> None:

@@ -100,6 +100,7 @@ def test_every_text_of_every_body_has_a_row() -> None:
     assert all(callable(globals()[name]) for name in tests)
 
 
+@pytest.mark.slow
 async def test_lines_come_back_unchanged_and_what_is_no_line_is_refused(
     admin: Api, queue: Conveyor, broker_kind: str
 ) -> None:
