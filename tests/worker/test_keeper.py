@@ -148,12 +148,12 @@ async def test_only_the_leader_acts(broker: Broker, clock: ManualClock, keeper: 
     other = Keeper(broker, clock, half, "k2", lease=LEASE)
     assert await keeper.round()
     (lease,) = await hold(broker)
-    clock.advance(8)
+    clock.advance(12)
     assert await keeper.round()
-    clock.advance(8)
+    clock.advance(4)
     assert not await other.round()
     assert (await info(broker, lease)).state is State.RUNNING, "its lease is over, but it led not"
-    clock.advance(3)
+    clock.advance(1.5)
     # The first one's time is over, and it is the other that asks.
     assert await other.round()
     assert not await keeper.round()
@@ -170,6 +170,28 @@ async def test_resigns_when_it_ends(broker: Broker, clock: ManualClock, keeper: 
 
 
 # -- clocks that jump, brokers that are away
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_whoever_leads_after_a_jump_knows_of_it(
+    broker: Broker, clock: ManualClock, keeper: Keeper, jump: float
+) -> None:
+    """The term of the leader is over by the jump itself, and another may ask first."""
+    other = Keeper(broker, clock, half, "k2", lease=LEASE)
+    (lease,) = await hold(broker)
+    for _ in range(7):
+        assert await keeper.round()
+        assert not await other.round()
+        clock.advance(2)
+    clock.jump(jump)
+    await other.round()
+    await keeper.round()
+    assert (await info(broker, lease)).state is State.RUNNING
+    for _ in range(16):
+        clock.advance(2)
+        await other.round()
+        await keeper.round()
+    assert (await info(broker, lease)).state is State.QUEUED, "nobody renewed it"
 
 
 @pytest.mark.parametrize("jump", [3600.0, 2.5])
@@ -221,6 +243,7 @@ def test_the_watch_remembers_an_outage() -> None:
     assert "away for 3.0 s" in str(watch.disturbed(1006.0, 16.0))
     watch.failed(17.0)
     watch.followed()
+    watch.read(9998.0, 29.0)
     assert watch.disturbed(9999.0, 30.0) is None, "someone else led meanwhile"
 
 

@@ -222,7 +222,7 @@ class Broker(Protocol):
         """
 
     async def grace(self, seconds: float) -> None:
-        """Lengthen every lease by `seconds`: after an outage or a clock jump nobody is to blame."""
+        """After an outage or clock jump: lengthen all leases, to 2 × `seconds` from now at most."""
 
     async def cancel(
         self, ids: Sequence[str], *, by: str = "", reason: str = ""

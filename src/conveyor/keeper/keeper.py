@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from conveyor.brokers.adapting import speed_up
 from conveyor.brokers.base import LEASE_SECONDS
+from conveyor.brokers.clock import broker_time
 from conveyor.core.errors import BrokerError
 from conveyor.flows.sweeper import Sweeper
 from conveyor.keeper.effects import EffectBroom
@@ -30,9 +31,14 @@ log = logging.getLogger("conveyor.keeper")
 ROLE = "keeper"
 EVERY = 1.0
 """Seconds between rounds: a lost task waits for its lease to end, at most this, and a free slot."""
+TERM = 5
+"""Rounds that leadership lasts, though never longer than `LEADERSHIP`: a leader that dies makes
+tasks wait that are lost already."""
 LEADERSHIP = 2 / 3
-"""Part of a lease that leadership lasts: the end of a leader that died together with a worker is
-no reason for that worker's tasks to wait longer."""
+"""Part of a lease that leadership lasts at most: the end of a leader that died together with a
+worker is no reason for that worker's tasks to wait longer."""
+_GLANCE = 5.0
+"""Seconds after which a keeper that does not lead reads the broker's clock again."""
 _CHUNK, _CALLS = 1_000, 50
 
 
@@ -59,6 +65,7 @@ class Keeper:
         self._holder = holder
         self._lease = lease
         self._every = every
+        self._term = min(every * TERM, lease * LEADERSHIP)
         self._watch = ClockWatch()
         self._flows = Sweeper(broker, clock)
         self._effects = EffectBroom(broker)
@@ -129,23 +136,32 @@ class Keeper:
 
     async def _lead(self) -> bool:
         asked_at = self._clock.monotonic()
-        broker_time = await self._broker.lead(ROLE, self._holder, self._lease * LEADERSHIP)
-        self._broker_time = broker_time or 0.0
-        if broker_time is None:
-            self._watch.followed()
+        time = await self._broker.lead(ROLE, self._holder, self._term)
+        self._broker_time = time or 0.0
+        if time is None:
             self.leading = False
+            await self._follow()
             return False
         if not self.leading:
             self.leading = True
             log.debug("leading as %s", self._holder)
         now = self._clock.monotonic()
-        why = self._watch.disturbed(broker_time, (asked_at + now) / 2)
+        why = self._watch.disturbed(time, (asked_at + now) / 2)
         if why is not None:
             log.warning("%s: every lease gets %g s more", why, self._lease)
             await self._broker.grace(self._lease)
             # A lease that a jump has put into the past stays there until its worker renews it.
             self._trust_from = now + self._lease
         return True
+
+    async def _follow(self) -> None:
+        """Know what the broker's clock says: when it jumps, the term of the leader is over like
+        every lease, and the next leader must not believe it either."""
+        self._watch.followed()
+        asked_at = self._clock.monotonic()
+        if self._watch.age(asked_at) >= _GLANCE:
+            time = await broker_time(self._broker, 0.0)
+            self._watch.read(time, (asked_at + self._clock.monotonic()) / 2)
 
     async def _resign(self) -> None:
         with suppress(BrokerError, TimeoutError):

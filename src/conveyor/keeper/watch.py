@@ -23,9 +23,16 @@ class ClockWatch:
             self._away_since = now
 
     def followed(self) -> None:
-        """Someone else leads: what happened meanwhile is theirs to judge."""
-        self._last = None
+        """Someone else leads: an outage until now is theirs to judge."""
         self._away_since = None
+
+    def age(self, now: float) -> float:
+        """Seconds since the clocks were last read together."""
+        return float("inf") if self._last is None else now - self._last[1]
+
+    def read(self, broker_time: float, now: float) -> None:
+        """Take the clocks, read together, as they are: someone else leads and has judged."""
+        self._last = (broker_time, now)
 
     def disturbed(self, broker_time: float, now: float) -> str | None:
         """Say in a few words why leases cannot be trusted in this round, or None. `broker_time` is

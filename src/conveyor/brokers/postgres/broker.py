@@ -163,7 +163,7 @@ class PostgresBroker:
 
     async def grace(self, seconds: float) -> None:
         """Lengthen every lease."""
-        await self._cold.run(lambda c: leases.grace(c, seconds))
+        await self._cold.run(lambda c: leases.grace(c, seconds, self._now()))
 
     async def lead(self, role: str, holder: str, seconds: float) -> float | None:
         """Take or keep a leadership."""

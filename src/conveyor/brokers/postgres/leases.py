@@ -58,9 +58,9 @@ async def held(
     ]
 
 
-async def grace(connection: Connection, seconds: float) -> None:
+async def grace(connection: Connection, seconds: float, now: float | None) -> None:
     """Lengthen every lease that was not swept."""
-    await connection.execute(_SQL["grace"], seconds)
+    await connection.execute(_SQL["grace"], seconds, now)
 
 
 async def annotate(connection: Connection, notes: Sequence[Note]) -> list[bool]:

@@ -67,7 +67,8 @@ def _holding(row: tuple[Any, ...]) -> Holding:
 
 def grace(tx: Transaction, seconds: float) -> None:
     """Lengthen every lease that was not swept."""
-    tx.run("grace", (micros(seconds),))
+    more = micros(seconds)
+    tx.run("grace", (more, tx.now + 2 * more))
 
 
 def annotate(tx: Transaction, notes: Sequence[Note]) -> list[bool]:

@@ -180,6 +180,18 @@ async def test_grace_lengthens_every_lease(rig: Rig) -> None:
     assert {h.lease.worker for h in await rig.broker.held()} == {"early", "late"}
 
 
+async def test_grace_takes_back_what_a_clock_set_back_would_give_the_dead(rig: Rig) -> None:
+    """D25: a lease that was made before would last for another hour."""
+    await rig.pushed()
+    await rig.lease()
+    rig.clock.jump(-3_600)
+    await rig.broker.grace(LEASE_SECONDS)
+    rig.clock.advance(2 * LEASE_SECONDS - 1)
+    assert await rig.broker.held() == []
+    rig.clock.advance(2)
+    assert len(await rig.broker.held()) == 1
+
+
 async def test_grace_does_not_revive_the_swept(rig: Rig) -> None:
     await rig.pushed()
     await rig.lease()

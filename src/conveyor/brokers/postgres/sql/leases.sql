@@ -33,7 +33,7 @@ FROM lease l JOIN task t ON t.id = l.id LEFT JOIN worker w ON w.id = l.worker
 WHERE w.id IS NULL OR w.swept ORDER BY l.worker, l.id LIMIT $1
 
 -- name: grace
-UPDATE worker SET until = until + $1 WHERE NOT swept AND NOT gone
+UPDATE worker SET until = LEAST(until + $1, now_or($2) + 2 * $1) WHERE NOT swept AND NOT gone
 
 -- name: note
 UPDATE lease l SET note = s.note FROM unnest($1::uuid[], $2::integer[], $3::bytea[])

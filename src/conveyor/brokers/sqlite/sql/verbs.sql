@@ -151,7 +151,7 @@ UPDATE conveyor_worker SET info = ? WHERE token = ?;
 
 -- name: grace
 -- Not after a goodbye: that lease is over for good.
-UPDATE conveyor_worker SET until = until + ? WHERE swept = 0 AND until > 0;
+UPDATE conveyor_worker SET until = min(until + ?, ?) WHERE swept = 0 AND until > 0;
 
 -- name: sweep
 UPDATE conveyor_worker SET swept = 1 WHERE id = ?;
