@@ -65,20 +65,37 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The processes of the suite measure themselves by pytest-cov: not as any child process too."""
+    os.environ.pop(_MEASURE_CHILDREN, None)
+
+
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """While entered, coverage looks neither at this thread nor at processes that are started."""
+    children = os.environ.pop(_MEASURE_CHILDREN, None)
+    measuring = coverage = Coverage.current()
+    # In a process of xdist pytest-cov begins twice, and what ends lets the one below go on.
+    while coverage is not None:
+        coverage.stop()
+        coverage = Coverage.current()
+    try:
+        yield
+    finally:
+        if measuring is not None:
+            measuring.start()
+        if children is not None:
+            os.environ[_MEASURE_CHILDREN] = children
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Measure neither an `unmeasured` test nor the processes that it starts."""
-    coverage = Coverage.current() if item.get_closest_marker("unmeasured") else None
-    if coverage is None:
+    if not item.get_closest_marker("unmeasured"):
         return (yield)
-    children = os.environ.pop(_MEASURE_CHILDREN, None)
-    coverage.stop()
-    try:
+    with unmeasured():
         return (yield)
-    finally:
-        coverage.start()
-        if children is not None:
-            os.environ[_MEASURE_CHILDREN] = children
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from conveyor_console.db.engine import Database
 from conveyor_console.history.recorder import Recorder
 from conveyor_console.kit.rounds import Rounds
 from conveyor_console.settings import Settings
+from tests.conftest import unmeasured
 from tests.servers import PostgresServer
 from tests.servers.postgres import run_in_own_loop
 
@@ -112,6 +113,28 @@ def compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "create_async_engine", create)
         yield
+
+
+_fixtures_measured: set[tuple[str, ...]] = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure the start of a console once for each set of fixtures: coverage doubles its time."""
+    names = tuple(getattr(item, "fixturenames", ()))
+    if item.get_closest_marker("unmeasured") or names not in _fixtures_measured:
+        _fixtures_measured.add(names)
+        return (yield)
+    with unmeasured():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    if item.get_closest_marker("unmeasured"):
+        return (yield)
+    with unmeasured():
+        return (yield)
 
 
 class SqliteTemplates:

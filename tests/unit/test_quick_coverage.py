@@ -89,3 +89,8 @@ def test_what_nobody_imports_counts_as_well(tmp_path: Path) -> None:
     (source / "lonely.py").write_text("print('never')")
     covered = _covered(tmp_path / "run", "pass", f"{QUICK}\nsource = ['{source}']")
     assert str(source / "lonely.py") in covered.measured_files()
+
+
+@pytest.mark.unmeasured
+def test_what_is_unmeasured_is_not_traced() -> None:
+    assert sys.gettrace() is None
