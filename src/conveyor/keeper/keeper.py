@@ -160,7 +160,7 @@ class Keeper:
         self._watch.followed()
         asked_at = self._clock.monotonic()
         if self._watch.age(asked_at) >= _GLANCE:
-            time = await broker_time(self._broker, 0.0)
+            time = await broker_time(self._broker, self._clock.time())
             self._watch.read(time, (asked_at + self._clock.monotonic()) / 2)
 
     async def _resign(self) -> None:
