@@ -1,12 +1,15 @@
 """The PostgreSQL broker without a server: what its URL says, and what its errors say."""
 
+import asyncio
+import gc
+
 import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyor.brokers.postgres.broker import PostgresBroker
-from conveyor.brokers.postgres.connection import ReplyLost, translated
+from conveyor.brokers.postgres.connection import ReplyLost, connect, translated
 from conveyor.brokers.postgres.options import locate
 from conveyor.brokers.postgres.rows import known_form, pack, tasks_of
 from conveyor.brokers.postgres.statements import script, statements
@@ -120,3 +123,18 @@ def test_no_statement_comes_twice_or_empty() -> None:
         found = statements(name)
         assert len(found) == script(name).count("-- name: ")
         assert all(found.values())
+
+
+async def test_whoever_gives_up_connecting_leaves_nothing_behind(postgres_url: str) -> None:
+    """Wherever it is given up, the driver must not lose a connection half made: the loop would
+    complain of an exception that nobody looked at, which fails this test."""
+    for turns in range(40):
+        connecting = asyncio.create_task(connect(locate(postgres_url), {}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        if not connecting.cancelled():  # it was quicker
+            await connecting.result().close()
+    await asyncio.sleep(0)
+    gc.collect()

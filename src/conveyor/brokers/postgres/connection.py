@@ -56,6 +56,23 @@ class ReplyLost(BrokerUnavailable):
 
 async def connect(location: Location, settings: dict[str, str]) -> Connection:
     """Connect within two seconds. Raises `BrokerUnavailable`."""
+    dialing = asyncio.create_task(_dial(location, settings), name="conveyor-postgres-dialing")
+    try:
+        return await asyncio.shield(dialing)
+    except asyncio.CancelledError:
+        # Given up half way, the driver forgets what it waits for, and the loop complains of it
+        # later: what was begun ends first, within its two seconds.
+        dialing.add_done_callback(_hang_up)
+        await asyncio.wait([dialing])
+        raise
+
+
+def _hang_up(dialing: asyncio.Task[Connection]) -> None:
+    if not dialing.cancelled() and dialing.exception() is None:
+        dialing.result().terminate()
+
+
+async def _dial(location: Location, settings: dict[str, str]) -> Connection:
     try:
         return await asyncpg.connect(
             location.dsn,
